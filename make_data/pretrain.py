@@ -1,0 +1,137 @@
+"""Pretrains the embedded base from text of our own and saves it to data/embedded-base. Run by `make base`.
+
+Minutes on a data-centre GPU, hours on a CPU. The same seed gives the same text in the same order; weights differ in the
+last digits between kinds of GPU.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
+
+from make_data.glossary import DATA
+from make_data.pretraining_text import TextGenerator, read_entries
+from make_data.tokenizer import train_tokenizer
+
+FOLDER = DATA / "embedded-base"
+_LINES_FOR_TOKENIZER = 60_000
+_NUM_WORKERS = 8  # part of the recipe: each worker draws text of its own
+_BATCHES_SORTED = 4  # lines are drawn for this many batches at a time and sorted by length, so that little is padding
+
+
+class LineBatches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Endless batches of lines: input_ids (B, L) and labels (B, L), -100 where padded."""
+
+    def __init__(self, tokenizer: Qwen2Tokenizer, batch_size: int, seed: int) -> None:
+        self._tokenizer = tokenizer
+        self._batch_size = batch_size
+        self._seed = seed
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        worker = get_worker_info()
+        lines = iter(TextGenerator(read_entries(), self._seed * 1000 + (worker.id if worker else 0)))
+        while True:
+            drawn = list(itertools.islice(lines, self._batch_size * _BATCHES_SORTED))
+            encoded = sorted(self._tokenizer(drawn)["input_ids"], key=len)
+            for start in range(0, len(encoded), self._batch_size):
+                yield self._pad(encoded[start : start + self._batch_size])
+
+    def _pad(self, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        length = -(-max(map(len, rows)) // 8) * 8
+        padding = self._tokenizer.pad_token_id
+        ids = torch.tensor([row + [padding] * (length - len(row)) for row in rows])
+        labels = torch.tensor([row + [-100] * (length - len(row)) for row in rows])
+        return ids, labels
+
+
+def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
+    """Return an untrained Qwen2 of 5.2M parameters."""
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=256,
+        num_hidden_layers=6,
+        intermediate_size=640,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        rope_theta=10_000.0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        use_cache=True,
+    )
+    return Qwen2ForCausalLM(config)
+
+
+def pretrain(folder: Path, *, num_steps: int, batch_size: int, learning_rate: float, weight_decay: float, seed: int) -> None:
+    """Train the tokenizer and the model, and save both with the figures of the training."""
+    torch.manual_seed(seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tokenizer = train_tokenizer(itertools.islice(TextGenerator(read_entries(), seed), _LINES_FOR_TOKENIZER))
+    model = build_model(tokenizer).to(device)
+    loader = DataLoader(LineBatches(tokenizer, batch_size, seed), batch_size=None, num_workers=_NUM_WORKERS, prefetch_factor=8)
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95), fused=device == "cuda")
+    warmup = max(1, num_steps // 20)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warmup, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / num_steps)))
+    )
+    started, losses, recent, num_tokens = time.monotonic(), {}, [], 0
+    for step, (ids, labels) in enumerate(itertools.islice(loader, num_steps), start=1):
+        with torch.autocast(device, dtype=torch.bfloat16):
+            loss = model(input_ids=ids.to(device), labels=labels.to(device)).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        recent.append(loss.detach())
+        num_tokens += int((labels != -100).sum())
+        if step % 500 == 0 or step == num_steps:
+            losses[step] = round(torch.stack(recent).mean().item(), 4)
+            recent.clear()
+            print(f"step {step:,}/{num_steps:,}  loss {losses[step]:.4f}  {time.monotonic() - started:.0f} s", flush=True)
+    seconds = time.monotonic() - started
+    model.half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    figures = {
+        "num_steps": num_steps,
+        "batch_size_lines": batch_size,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "seed": seed,
+        "num_tokens": num_tokens,
+        "num_parameters": sum(p.numel() for p in model.parameters()),
+        "seconds": round(seconds),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "torch": torch.__version__,
+        "mean_loss_of_the_500_steps_before": losses,
+    }
+    (folder / "pretraining.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Pretrain with the recipe of the shipped base; the flags are for trials."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--num-steps", type=int, default=12_000)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--weight-decay", type=float, default=0.1)
+    parser.add_argument("--seed", type=int, default=1)
+    flags = vars(parser.parse_args())
+    pretrain(flags.pop("out"), **flags)
+
+
+if __name__ == "__main__":
+    main()

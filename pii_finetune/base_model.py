@@ -1,0 +1,110 @@
+"""The base model: where it is, what it is, and loading it."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from pii_finetune.config import BaseConfig
+from pii_finetune.errors import MissingDeviceError, MissingModelError
+from pii_finetune.paths import ROOT, resolve
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class BaseIdentity:
+    """What a base model is, wherever it stands: enough to refuse an adapter that was trained on another one."""
+
+    name: str
+    revision: str | None
+    config_sha256: str
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Return plain values for a manifest."""
+        return asdict(self)
+
+
+def require_device(base: BaseConfig) -> None:
+    """Check that this machine has what the profile needs, before any work is done.
+
+    Raises:
+        MissingDeviceError: the profile needs CUDA and there is none.
+    """
+    if base.device == "cuda" and not torch.cuda.is_available():
+        build = "this PyTorch is a CPU build" if torch.version.cuda is None else "no NVIDIA GPU or driver was found"
+        raise MissingDeviceError(
+            f"base.device is 'cuda' but CUDA cannot be used: {build}. Run on a machine with an NVIDIA GPU "
+            "(`pii-finetune doctor` shows what is seen), or use the profile made for CPUs: --profile embedded"
+        )
+
+
+def local_folder(base: BaseConfig) -> Path | None:
+    """Return the folder the base is in, or None if its name is a hub id."""
+    folder = resolve(base.name)
+    return folder if folder.is_dir() else None
+
+
+def identify(base: BaseConfig) -> BaseIdentity:
+    """Return the identity of the configured base."""
+    config = _from_pretrained(AutoConfig, base)
+    described = {k: v for k, v in config.to_dict().items() if not k.startswith("_") and k not in _NOT_IDENTITY}
+    revision = getattr(config, "_commit_hash", None) or base.revision
+    digest = hashlib.sha256(repr(sorted(_plain(described).items())).encode()).hexdigest()
+    return BaseIdentity(portable_name(base), revision, digest)
+
+
+# Written by one version of transformers and not by another, or changed by how the model is loaded.
+_NOT_IDENTITY = {"transformers_version", "dtype", "torch_dtype", "use_cache", "pad_token_id"}
+
+
+def portable_name(base: BaseConfig) -> str:
+    """Return the base's name as it is true on every machine: a hub id, or a path relative to the project."""
+    folder = local_folder(base)
+    return str(folder.relative_to(ROOT)) if folder is not None and folder.is_relative_to(ROOT) else base.name
+
+
+def load_tokenizer(base: BaseConfig) -> PreTrainedTokenizerBase:
+    """Load the base's tokenizer, padding on the left so that the last position is always the answer's."""
+    tokenizer = _from_pretrained(AutoTokenizer, base)
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def load_base(base: BaseConfig) -> PreTrainedModel:
+    """Load the base model on its device, in nf4 if configured."""
+    require_device(base)
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=_DTYPES[base.dtype]
+    )
+    extra: dict[str, Any] = {"quantization_config": quantization} if base.quantization == "nf4" else {}
+    return _from_pretrained(
+        AutoModelForCausalLM, base, dtype=_DTYPES[base.dtype], device_map={"": base.device}, use_safetensors=True, **extra
+    )
+
+
+def _from_pretrained(kind: Any, base: BaseConfig, **arguments: Any) -> Any:
+    folder = local_folder(base)
+    try:
+        return kind.from_pretrained(folder or base.name, revision=base.revision if folder is None else None, **arguments)
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise MissingModelError(
+            f"base.name = {base.name!r}: there is no such folder and no such model could be had from the hub ({reason}). "
+            "Give a folder that holds a model, or a hub id this machine can reach (HF_TOKEN, HF_ENDPOINT, HF_HOME)"
+        ) from None
+
+
+def _plain(value: Mapping[str, Any]) -> dict[str, str]:
+    return {key: repr(inner) for key, inner in value.items()}

@@ -1,0 +1,139 @@
+"""Every setting of a run, typed and frozen. Field names are those of the library that reads them (TRL, PEFT, MLflow)."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Field(gt=0, lt=1)
+
+
+class Section(BaseModel):
+    """A group of settings: immutable, and closed to unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """The workbook and how it is split."""
+
+    workbook: str = Field("data/PII_dataset_2.xlsx", min_length=1)
+    sheet: str | None = None  # None: the first sheet
+    label_column: str = "label"
+    language_column: str = "language"
+    sensitive_column: str = "sensitive"
+    unseen: str | None = "data/unseen_concepts.xlsx"  # rows of concepts outside the workbook; None: not measured
+    max_rows: int = Field(1_000_000, gt=0)
+    validation_fraction: float = Share
+    test_fraction: float = Share
+    seed: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _leave_rows_to_train_on(self) -> "DataConfig":
+        if self.validation_fraction + self.test_fraction > 0.8:
+            raise ValueError("validation_fraction + test_fraction must leave at least 0.2 of the rows for training")
+        return self
+
+
+class BaseConfig(Section):
+    """The model that is fine-tuned."""
+
+    name: str = Field(min_length=1)  # a hub id, or a folder
+    revision: str | None = None
+    device: Literal["cuda", "cpu"]
+    dtype: Literal["float32", "bfloat16"]
+    quantization: Literal["nf4", "none"]
+
+    @model_validator(mode="after")
+    def _nf4_needs_cuda(self) -> "BaseConfig":
+        if self.quantization == "nf4" and self.device != "cuda":
+            raise ValueError('quantization "nf4" needs device "cuda"; on a CPU set base.quantization=none')
+        return self
+
+
+class LoraSettings(Section):
+    """PEFT's LoraConfig."""
+
+    r: int = Field(gt=0)
+    lora_alpha: int = Field(gt=0)
+    lora_dropout: float = Field(ge=0, lt=1)
+    target_modules: str | list[str]
+
+
+class TrainingSection(Section):
+    """What SFT and DPO have in common: passed by name to TRL's SFTConfig and DPOConfig."""
+
+    per_device_train_batch_size: int = Field(gt=0)
+    per_device_eval_batch_size: int = Field(gt=0)
+    gradient_accumulation_steps: int = Field(1, gt=0)
+    num_train_epochs: float = Field(gt=0)
+    max_steps: int = Field(-1, ge=-1)  # -1: as many as num_train_epochs makes
+    learning_rate: float = Field(gt=0)
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
+    warmup_steps: float = Field(0, ge=0)  # below 1: a share of all steps
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    optim: str
+    eval_steps: int = Field(gt=0)
+    logging_steps: int = Field(10, gt=0)
+    save_strategy: Literal["epoch", "no"] = "epoch"
+    save_total_limit: int = Field(1, gt=0)
+    gradient_checkpointing: bool
+
+    @model_validator(mode="after")
+    def _some_steps(self) -> "TrainingSection":
+        if self.max_steps == 0:
+            raise ValueError("max_steps must be -1 (no limit) or at least 1")
+        return self
+
+
+class SftSettings(TrainingSection):
+    """Supervised fine-tuning."""
+
+
+class DpoSettings(TrainingSection):
+    """Direct preference optimisation."""
+
+    beta: float = Field(gt=0)
+    loss_type: list[Literal["sigmoid", "ipo", "hinge", "sft"]] = Field(min_length=1)
+    loss_weights: list[float] | None = None  # None: 1.0 each
+
+    @model_validator(mode="after")
+    def _one_weight_per_loss(self) -> "DpoSettings":
+        if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_type):
+            raise ValueError(f"loss_weights has {len(self.loss_weights)} values for {len(self.loss_type)} loss_type")
+        return self
+
+
+class EvaluationConfig(Section):
+    """How models are measured."""
+
+    batch_size: int = Field(gt=0)
+
+
+class GateConfig(Section):
+    """What a candidate must show before it is promoted."""
+
+    minimum_f1: float = Field(ge=0, le=1)
+
+
+class TrackingConfig(Section):
+    """Where results go in MLflow. The server's address is never a setting: it comes from MLFLOW_TRACKING_URI."""
+
+    experiment: str = Field("pii-finetune", min_length=1)
+    log_system_metrics: bool = True
+
+
+class RunConfig(Section):
+    """A complete run."""
+
+    profile: str
+    seed: int = Field(ge=0)  # everything but the split
+    output_dir: str = "outputs"  # checkpoints and reports of a run, in a folder of its own below this one
+    data: DataConfig
+    base: BaseConfig
+    lora: LoraSettings
+    sft: SftSettings
+    dpo: DpoSettings
+    evaluation: EvaluationConfig
+    gate: GateConfig
+    tracking: TrackingConfig = TrackingConfig()

@@ -1,0 +1,33 @@
+"""What can go wrong, by who can mend it.
+
+A `UserError` carries a complete message (what was given, why it is wrong, what to do) and is shown without a traceback;
+the command line ends with exit code 2. Anything else is a failure of the run: exit code 1.
+"""
+
+
+class PiiFinetuneError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class UserError(PiiFinetuneError, ValueError):
+    """Something the user gave cannot be used as it is."""
+
+
+class BadConfigError(UserError):
+    """A setting is unknown or has a value it cannot have."""
+
+
+class BadWorkbookError(UserError):
+    """The workbook, or rows of it, cannot be trained on."""
+
+
+class MissingDeviceError(UserError):
+    """The profile needs hardware that this machine does not have."""
+
+
+class MissingModelError(UserError):
+    """A base model, adapter or registered model is not where it was said to be."""
+
+
+class TrainingDivergedError(PiiFinetuneError, RuntimeError):
+    """The loss or a gradient became NaN or infinite; the adapter is worthless and is not kept."""

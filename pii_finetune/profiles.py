@@ -1,0 +1,93 @@
+"""The recipes. `seed` is stated in full; every other profile states only how it differs."""
+
+from collections.abc import Callable
+
+from pii_finetune.config import (
+    BaseConfig,
+    DataConfig,
+    DpoSettings,
+    EvaluationConfig,
+    GateConfig,
+    LoraSettings,
+    RunConfig,
+    SftSettings,
+    TrainingSection,
+)
+from pii_finetune.overrides import apply_overrides
+
+
+def seed() -> RunConfig:
+    """Qwen2.5-1.5B-Instruct with 4-bit QLoRA: the recipe this project was started to keep running."""
+    shared = TrainingSection(
+        per_device_train_batch_size=2,
+        per_device_eval_batch_size=4,
+        num_train_epochs=3,
+        learning_rate=2e-4,  # QLoRA (Dettmers et al., 2023), table 9: 2e-4 for models up to 13B
+        optim="paged_adamw_8bit",
+        eval_steps=50,
+        save_strategy="epoch",
+        gradient_checkpointing=True,
+    ).model_dump()
+    return RunConfig(
+        profile="seed",
+        seed=42,
+        data=DataConfig(validation_fraction=0.1, test_fraction=0.2, seed=42),
+        base=BaseConfig(name="Qwen/Qwen2.5-1.5B-Instruct", device="cuda", dtype="bfloat16", quantization="nf4"),
+        lora=LoraSettings(r=16, lora_alpha=16, lora_dropout=0.1, target_modules=["q_proj", "v_proj"]),
+        sft=SftSettings(**shared),
+        dpo=DpoSettings(**shared, beta=0.1, loss_type=["sigmoid"]),  # beta: DPO (Rafailov et al., 2023), section 6
+        evaluation=EvaluationConfig(batch_size=64),
+        gate=GateConfig(minimum_f1=0.8),
+    )
+
+
+def fast() -> RunConfig:
+    """`seed` for a GPU with memory to spare: nothing is recomputed, evaluation is batched wider."""
+    return apply_overrides(
+        seed(),
+        {
+            "profile": "fast",
+            "sft.gradient_checkpointing": False,
+            "dpo.gradient_checkpointing": False,
+            "sft.per_device_eval_batch_size": 64,
+            "dpo.per_device_eval_batch_size": 64,
+            "evaluation.batch_size": 256,
+        },
+    )
+
+
+def embedded() -> RunConfig:
+    """No GPU, no hub: the 5M-parameter base in data/, minutes on two cores.
+
+    Learning rates and LoRA targets are those at which so small a base moves at all; the measured alternatives are in
+    data/embedded-base/README.md.
+    """
+    training = {
+        "per_device_train_batch_size": 16,
+        "per_device_eval_batch_size": 64,
+        "optim": "adamw_torch",
+        "eval_steps": 200,
+        "gradient_checkpointing": False,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.05,
+    }
+    return apply_overrides(
+        seed(),
+        {
+            "profile": "embedded",
+            "base.name": "data/embedded-base",
+            "base.device": "cpu",
+            "base.dtype": "float32",
+            "base.quantization": "none",
+            "lora.target_modules": "all-linear",
+            "lora.lora_dropout": 0.0,
+            **{f"{stage}.{name}": value for stage in ("sft", "dpo") for name, value in training.items()},
+            "sft.learning_rate": 2e-3,
+            "dpo.num_train_epochs": 1,
+            "dpo.learning_rate": 2e-4,
+            "dpo.loss_type": ["sigmoid", "sft"],
+        },
+    )
+
+
+PROFILES: dict[str, Callable[[], RunConfig]] = {recipe.__name__: recipe for recipe in (embedded, seed, fast)}

@@ -1,0 +1,42 @@
+"""Supervised fine-tuning: the model learns to answer, loss on the answer only."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import PreTrainedTokenizerBase
+from trl import SFTConfig, SFTTrainer
+
+from pii_finetune.base_model import load_base, load_tokenizer
+from pii_finetune.config import RunConfig
+from pii_finetune.prompt import render_prompt
+from pii_finetune.records import Record
+from pii_finetune.splits import Splits
+from pii_finetune.training import Adapter, OnUpdate, UpdateCallback, finish, trainer_arguments
+
+
+def train_sft(splits: Splits, config: RunConfig, folder: Path, on_update: OnUpdate) -> Adapter:
+    """Fine-tune the base with LoRA (QLoRA when the base is nf4) on the training side, watching the validation side.
+
+    Raises:
+        TrainingDivergedError: the loss or a gradient stopped being finite.
+    """
+    tokenizer = load_tokenizer(config.base)
+    trainer = SFTTrainer(
+        model=load_base(config.base),
+        args=SFTConfig(**trainer_arguments(config.sft, config, folder)),
+        train_dataset=sft_rows(splits.train, tokenizer),
+        eval_dataset=sft_rows(splits.validation, tokenizer),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(task_type="CAUSAL_LM", bias="none", **config.lora.model_dump()),
+        callbacks=[UpdateCallback(on_update)],
+    )
+    return finish(trainer, config, folder)
+
+
+def sft_rows(records: Sequence[Record], tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """Return TRL's prompt-completion rows; TRL ends each completion with the tokenizer's <|im_end|>."""
+    return Dataset.from_list(
+        [{"prompt": render_prompt(tokenizer, r.label, r.language), "completion": r.answer} for r in records]
+    )

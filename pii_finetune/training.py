@@ -1,0 +1,92 @@
+"""What SFT and DPO share: arguments for TRL's trainers, metrics as they come, and the adapter that is left."""
+
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from pii_finetune.base_model import portable_name
+from pii_finetune.config import RunConfig, TrainingSection
+from pii_finetune.errors import TrainingDivergedError
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A trained LoRA adapter on disk (adapter_model.safetensors + adapter_config.json) and how its training went."""
+
+    path: Path
+    num_steps: int
+    train_loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingUpdate:
+    """Metrics of one step (loss, learning_rate, grad_norm, eval_loss, ...) and how far the training is."""
+
+    step: int
+    num_steps: int
+    metrics: Mapping[str, float]
+
+
+OnUpdate = Callable[[TrainingUpdate], None]
+
+
+def trainer_arguments(section: TrainingSection, config: RunConfig, folder: Path) -> dict[str, Any]:
+    """Return the keyword arguments for SFTConfig or DPOConfig: the section by name, and what follows from the run."""
+    return {
+        **section.model_dump(),
+        "output_dir": str(folder / "checkpoints"),
+        "seed": config.seed,
+        "use_cpu": config.base.device == "cpu",
+        "bf16": config.base.dtype == "bfloat16",
+        "eval_strategy": "steps",
+        "logging_strategy": "steps",
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # True would log a NaN loss as 0.0
+        "max_length": None,  # truncation would cut the answer off; labels are bounded by validation instead
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_pin_memory": config.base.device == "cuda",
+    }
+
+
+class UpdateCallback(TrainerCallback):
+    """Hands every log entry on, and stops a training that has diverged."""
+
+    def __init__(self, on_update: OnUpdate) -> None:
+        self._on_update = on_update
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Report the entry; raise if the loss or gradient norm in it is not finite."""
+        metrics = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
+        self._on_update(TrainingUpdate(state.global_step, state.max_steps, metrics))
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(metrics.get(name, 0.0)):
+                raise TrainingDivergedError(
+                    f"{name} is {metrics[name]} at step {state.global_step} (learning rate {metrics.get('learning_rate', args.learning_rate):g}); "
+                    "the adapter is not kept. Use a lower learning_rate or max_grad_norm"
+                )
+
+
+def finish(trainer: Any, config: RunConfig, folder: Path) -> Adapter:
+    """Train, then save the adapter alone: no optimizer, no reference copy, no pickled arguments."""
+    outcome = trainer.train()
+    path = folder / "adapter"
+    shutil.rmtree(path, ignore_errors=True)
+    for settings in trainer.model.peft_config.values():
+        settings.base_model_name_or_path = portable_name(config.base)
+    trainer.model.save_pretrained(path, selected_adapters=["default"])
+    (path / "README.md").unlink(missing_ok=True)  # PEFT's empty model-card form
+    return Adapter(path, outcome.global_step, outcome.training_loss, outcome.metrics["train_runtime"])
