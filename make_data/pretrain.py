@@ -8,6 +8,7 @@ import argparse
 import itertools
 import json
 import math
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +23,13 @@ from make_data.tokenizer import train_tokenizer
 
 FOLDER = DATA / "embedded-base"
 _LINES_FOR_TOKENIZER = 60_000
-_NUM_WORKERS = 8  # part of the recipe: each worker draws text of its own
+_NUM_WORKERS = 12  # part of the recipe: each worker draws text of its own
 _BATCHES_SORTED = 4  # lines are drawn for this many batches at a time and sorted by length, so that little is padding
+_LENGTHS = (32, 40, 48, 64, 96, 160)  # batches are padded to one of these, so that each is compiled once
 
 
 class LineBatches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Endless batches of lines: input_ids (B, L) and labels (B, L), -100 where padded."""
+    """Endless batches of lines: input_ids (B, L) and labels (B, L), -100 where nothing is learned."""
 
     def __init__(self, tokenizer: Qwen2Tokenizer, batch_size: int, seed: int) -> None:
         self._tokenizer = tokenizer
@@ -36,18 +38,27 @@ class LineBatches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         worker = get_worker_info()
-        lines = iter(TextGenerator(read_entries(), self._seed * 1000 + (worker.id if worker else 0)))
+        seed = self._seed * 1000 + (worker.id if worker else 0)
+        lines, order = iter(TextGenerator(read_entries(), seed)), random.Random(seed)
         while True:
             drawn = list(itertools.islice(lines, self._batch_size * _BATCHES_SORTED))
-            encoded = sorted(self._tokenizer(drawn)["input_ids"], key=len)
-            for start in range(0, len(encoded), self._batch_size):
-                yield self._pad(encoded[start : start + self._batch_size])
+            given, learned = (self._encode([getattr(line, part) for line in drawn]) for part in ("given", "learned"))
+            rows = sorted(zip(given, learned, strict=True), key=lambda row: len(row[0]) + len(row[1]))
+            batches = [rows[start : start + self._batch_size] for start in range(0, len(rows), self._batch_size)]
+            order.shuffle(batches)
+            yield from map(self._pad, batches)
 
-    def _pad(self, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        length = -(-max(map(len, rows)) // 8) * 8
-        padding = self._tokenizer.pad_token_id
-        ids = torch.tensor([row + [padding] * (length - len(row)) for row in rows])
-        labels = torch.tensor([row + [-100] * (length - len(row)) for row in rows])
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._tokenizer.backend_tokenizer.encode_batch_fast(texts)]
+
+    def _pad(self, rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+        longest = max(len(given) + len(learned) for given, learned in rows)
+        length = next(length for length in _LENGTHS if length >= longest)
+        ids = torch.full((len(rows), length), self._tokenizer.pad_token_id)
+        labels = torch.full((len(rows), length), -100)
+        for at, (given, learned) in enumerate(rows):
+            ids[at, : len(given) + len(learned)] = torch.tensor(given + learned)
+            labels[at, len(given) : len(given) + len(learned)] = torch.tensor(learned)
         return ids, labels
 
 
@@ -75,9 +86,11 @@ def pretrain(folder: Path, *, num_steps: int, batch_size: int, learning_rate: fl
     """Train the tokenizer and the model, and save both with the figures of the training."""
     torch.manual_seed(seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer = train_tokenizer(itertools.islice(TextGenerator(read_entries(), seed), _LINES_FOR_TOKENIZER))
+    text = itertools.islice(TextGenerator(read_entries(), seed), _LINES_FOR_TOKENIZER)
+    tokenizer = train_tokenizer(line.given + line.learned for line in text)
     model = build_model(tokenizer).to(device)
-    loader = DataLoader(LineBatches(tokenizer, batch_size, seed), batch_size=None, num_workers=_NUM_WORKERS, prefetch_factor=8)
+    compiled = torch.compile(model, dynamic=False) if device == "cuda" else model
+    loader = DataLoader(LineBatches(tokenizer, batch_size, seed), batch_size=None, num_workers=_NUM_WORKERS, prefetch_factor=16)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -89,14 +102,14 @@ def pretrain(folder: Path, *, num_steps: int, batch_size: int, learning_rate: fl
     started, losses, recent, num_tokens = time.monotonic(), {}, [], 0
     for step, (ids, labels) in enumerate(itertools.islice(loader, num_steps), start=1):
         with torch.autocast(device, dtype=torch.bfloat16):
-            loss = model(input_ids=ids.to(device), labels=labels.to(device)).loss
+            loss = compiled(input_ids=ids.to(device), labels=labels.to(device)).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
         recent.append(loss.detach())
-        num_tokens += int((labels != -100).sum())
+        num_tokens += ids.numel()
         if step % 500 == 0 or step == num_steps:
             losses[step] = round(torch.stack(recent).mean().item(), 4)
             recent.clear()
@@ -110,7 +123,7 @@ def pretrain(folder: Path, *, num_steps: int, batch_size: int, learning_rate: fl
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
         "seed": seed,
-        "num_tokens": num_tokens,
+        "num_tokens_with_padding": num_tokens,
         "num_parameters": sum(p.numel() for p in model.parameters()),
         "seconds": round(seconds),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
@@ -124,9 +137,9 @@ def main() -> None:
     """Pretrain with the recipe of the shipped base; the flags are for trials."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=FOLDER)
-    parser.add_argument("--num-steps", type=int, default=12_000)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--num-steps", type=int, default=24_000)
+    parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=1)
     flags = vars(parser.parse_args())

@@ -61,67 +61,58 @@ def read_entries() -> list[Entry]:
     return concepts + [w for w in words if not unseen & {fold_label(label) for ls in w.labels.values() for label in ls}]
 
 
+@dataclass(frozen=True)
+class Line:
+    """One line of text: the model reads `given` and learns to write `learned` (and so do all loss figures)."""
+
+    given: str
+    learned: str
+
+
 class TextGenerator:
-    """Draws lines for ever; the same seed draws the same lines."""
+    """Draws lines for ever; the same seed draws the same lines.
+
+    Most lines are dialogues: the system turn sets a task, the user turn holds fields, the assistant solves it.
+    """
 
     def __init__(self, entries: list[Entry], seed: int) -> None:
-        self._entries = entries
         self._rng = random.Random(seed)
-        self._with_examples = [e for e in entries if e.examples]
+        self._entries = entries
+        self._concepts = [e for e in entries if e.examples]
         self._kinds = {
             self._translate: 6.0,
-            self._gloss: 1.0,
-            self._define: 3.0,
+            self._gloss: 0.5,
+            self._define: 2.0,
             self._name_what_is_defined: 2.0,
             self._same_meaning: 3.0,
-            self._give_example: 1.0,
-            self._recognise_example: 1.0,
-            self._say_where: 1.0,
+            self._fitting_definition: 3.0,
+            self._give_example: 0.5,
+            self._recognise_example: 0.5,
+            self._say_where: 0.5,
         }
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Line]:
         kinds, weights = list(self._kinds), list(self._kinds.values())
         while True:
             yield self._rng.choices(kinds, weights)[0]()
 
     def _any(self) -> Entry:
-        return self._rng.choice(self._entries)
+        """Return an entry; concepts, of which there are fewer, come up as often as words."""
+        return self._rng.choice(self._concepts if self._rng.random() < 0.5 else self._entries)
 
-    def _label(self, entry: Entry, language: str) -> str:
-        """Return a label as it stands in the wild."""
+    def _language(self) -> str:
+        return self._rng.choice(_LANGUAGES)
+
+    def _target(self) -> str:
+        return "English" if self._rng.random() < 0.5 else self._language()
+
+    def _field(self, entry: Entry) -> str:
+        """Return a label as it stands in the wild, in quotation marks."""
+        language = self._language()
         names = entry.labels[language]
         if language == "English" and entry.abbreviations and self._rng.random() < 0.2:
             names = entry.abbreviations
-        return draw_form(self._rng.choice(names), language, self._rng)
-
-    def _language(self) -> str:
-        return self._rng.choice(list(LANGUAGE_OF.values()))
-
-    def _translate(self) -> str:
-        entry, source, target = self._any(), self._language(), self._language()
-        if self._rng.random() < 0.5:
-            target = "English"
-        return _turn(f'{source}: "{self._label(entry, source)}" in {target}?', self._rng.choice(entry.labels[target]))
-
-    def _gloss(self) -> str:
-        entry, languages = self._any(), list(LANGUAGE_OF.values())
-        self._rng.shuffle(languages)
-        return _end("; ".join(f"{lang}: {self._rng.choice(entry.labels[lang])}" for lang in languages[:4]))
-
-    def _define(self) -> str:
-        entry, language = self._any(), self._language()
-        return _turn(f'{language}: "{self._label(entry, language)}" means?', self._rng.choice(entry.definitions))
-
-    def _name_what_is_defined(self) -> str:
-        entry, language = self._any(), self._language()
-        return _turn(f"{self._rng.choice(entry.definitions)}, in {language}?", self._rng.choice(entry.labels[language]))
-
-    def _same_meaning(self) -> str:
-        first, one, two = self._any(), self._language(), self._language()
-        same = self._rng.random() < 0.5
-        second = first if same else self._neighbour(first)
-        question = f'{one}: "{self._label(first, one)}", {two}: "{self._label(second, two)}", the same?'
-        return _turn(question, "yes" if second is first else "no")
+        return f'{language} field: "{draw_form(self._rng.choice(names), language, self._rng)}"'
 
     def _neighbour(self, entry: Entry) -> Entry:
         """Return another entry, half the time one that shares a word with `entry`, so that the words must be read."""
@@ -129,32 +120,61 @@ class TextGenerator:
         near = [e for e in self._rng.sample(self._entries, 60) if words & set(e.labels["English"][0].split())]
         return self._rng.choice(near) if near and self._rng.random() < 0.5 else self._any()
 
-    def _give_example(self) -> str:
-        entry, language = self._rng.choice(self._with_examples), self._language()
-        return _turn(f'{language}: "{self._label(entry, language)}", for example?', self._rng.choice(entry.examples))
+    def _translate(self) -> Line:
+        entry, target = self._any(), self._target()
+        return _dialogue(f"In {target}?", self._field(entry), entry.labels[target][0])
 
-    def _recognise_example(self) -> str:
-        entry, language = self._rng.choice(self._with_examples), self._language()
-        return _turn(f"{self._rng.choice(entry.examples)} is what, in {language}?", self._rng.choice(entry.labels[language]))
+    def _gloss(self) -> Line:
+        entry, languages = self._any(), self._rng.sample(_LANGUAGES, 4)
+        return Line("", "; ".join(f"{name}: {self._rng.choice(entry.labels[name])}" for name in languages) + "<|endoftext|>")
 
-    def _say_where(self) -> str:
-        entry, language = self._rng.choice(self._with_examples), self._language()
-        return _turn(f'{language}: "{self._label(entry, language)}" stands where?', self._rng.choice(entry.places))
+    def _define(self) -> Line:
+        entry = self._any()
+        return _dialogue("What does it mean?", self._field(entry), self._rng.choice(entry.definitions))
+
+    def _name_what_is_defined(self) -> Line:
+        entry, target = self._any(), self._target()
+        return _dialogue(f"What is it called in {target}?", self._rng.choice(entry.definitions), entry.labels[target][0])
+
+    def _same_meaning(self) -> Line:
+        entry = self._any()
+        other = entry if self._rng.random() < 0.5 else self._neighbour(entry)
+        same = "yes" if other is entry else "no"
+        return _dialogue("The same?", f"{self._field(entry)}, {self._field(other)}", same)
+
+    def _fitting_definition(self) -> Line:
+        entry = self._any()
+        other = entry if self._rng.random() < 0.5 else self._neighbour(entry)
+        fits = "yes" if other is entry else "no"
+        return _dialogue("Is this what it means?", f"{self._field(entry)}, {self._rng.choice(other.definitions)}", fits)
+
+    def _give_example(self) -> Line:
+        entry = self._rng.choice(self._concepts)
+        return _dialogue("For example?", self._field(entry), self._rng.choice(entry.examples))
+
+    def _recognise_example(self) -> Line:
+        entry, target = self._rng.choice(self._concepts), self._target()
+        return _dialogue(f"What is this, in {target}?", self._rng.choice(entry.examples), entry.labels[target][0])
+
+    def _say_where(self) -> Line:
+        entry = self._rng.choice(self._concepts)
+        return _dialogue("Where does it stand?", self._field(entry), self._rng.choice(entry.places))
 
 
-def _turn(question: str, answer: str) -> str:
-    return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
+_LANGUAGES = list(LANGUAGE_OF.values())
 
 
-def _end(line: str) -> str:
-    return f"{line}<|endoftext|>"
+def _dialogue(task: str, given: str, answer: str) -> Line:
+    head = f"<|im_start|>system\n{task}<|im_end|>\n<|im_start|>user\n{given}<|im_end|>\n<|im_start|>assistant\n"
+    return Line(head, f"{answer}<|im_end|>\n")
 
 
 def main() -> None:
     """Print a sample of the text."""
     lines = iter(TextGenerator(read_entries(), seed=0))
     for _ in range(40):
-        print(next(lines))
+        line = next(lines)
+        print(line.given + line.learned)
 
 
 if __name__ == "__main__":

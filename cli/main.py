@@ -1,0 +1,78 @@
+"""`pii-finetune`: run, validate, score, doctor. Exit code 0: done, 1: failed, 2: bad usage or bad input."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pii_finetune import __version__
+from pii_finetune.errors import UserError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; it imports nothing heavy, so --help answers at once."""
+    parser = argparse.ArgumentParser(
+        prog="pii-finetune", description="Fine-tune, prove and promote a small language model that tells sensitive data labels from harmless ones."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="the whole flow: validate, train, evaluate, promote if better")
+    run.add_argument("--profile", default=None, metavar="NAME", help="embedded (default; no GPU), seed (QLoRA on a GPU), fast")
+    run.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of settings; --set wins over it")
+    _add_data_options(run)
+
+    validate = commands.add_parser("validate", help="check a workbook and say what to mend")
+    validate.add_argument("file", type=Path, metavar="FILE", help="an .xlsx workbook")
+    validate.add_argument("--docs", type=Path, metavar="FOLDER", help="also write Great Expectations' Data Docs (HTML) there")
+    _add_set_option(validate)
+
+    score = commands.add_parser("score", help="decide for labels with the model in production")
+    score.add_argument("file", type=Path, metavar="FILE", help="an .xlsx or .csv table with a column label, and language if known")
+    score.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the table with answers goes (.xlsx or .csv)")
+    score.add_argument("--model", default="models:/pii-dpo/Production", metavar="URI", help="an MLflow model (default: %(default)s)")
+
+    commands.add_parser("doctor", help="show what this machine has and what is missing")
+    return parser
+
+
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, metavar="FILE", help="the workbook (default: data/PII_dataset_2.xlsx)")
+    _add_set_option(parser)
+
+
+def _add_set_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", action="append", default=[], dest="assignments", metavar="PATH=VALUE", help="one setting, e.g. sft.learning_rate=1e-3; may be repeated"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        if options.command == "run":
+            from cli.run import run
+
+            return run(options.profile, options.config, options.data, options.assignments)
+        if options.command == "validate":
+            from cli.validate import validate
+
+            return validate(options.file, options.docs, options.assignments)
+        if options.command == "score":
+            from cli.score import score
+
+            return score(options.file, options.out, options.model)
+        from cli.doctor import doctor
+
+        return doctor()
+    except UserError as error:
+        print(f"pii-finetune: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("pii-finetune: stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

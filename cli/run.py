@@ -1,0 +1,95 @@
+"""`pii-finetune run`: the flow in this process, and what came of it."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from rich.console import Console
+from rich.table import Table
+
+from pii_finetune.errors import BadConfigError, UserError
+from pii_finetune.evaluation import EvaluationReport
+from pii_finetune.overrides import parse_assignments, read_config_file
+from pii_finetune.setup import configure_run
+
+
+def run(profile: str | None, config_file: Path | None, data: Path | None, assignments: list[str]) -> int:
+    """Check the settings, run the flow, and show models, decision and where time went."""
+    overrides: dict[str, Any] = read_config_file(config_file) if config_file else {}
+    named = overrides.pop("profile", None)
+    if named is not None and not isinstance(named, str):
+        raise BadConfigError(f"--config {config_file}: profile = {named!r} is not a name")
+    chosen = profile or named or "embedded"
+    overrides |= parse_assignments(assignments)
+    workbook = str(data.resolve()) if data is not None else None
+    configure_run(chosen, workbook, overrides)  # a mistake is told before any server is started
+
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
+    from flows.finetune import finetune
+
+    state = finetune(chosen, workbook, overrides, return_state=True)
+    console = Console()
+    if not state.is_completed():
+        error = asyncio.run(_error_of(state))
+        if isinstance(error, UserError):
+            raise error
+        console.print(f"\n[bold red]{state.name}[/]: {error}", highlight=False)
+        return 1
+    tracked, report, pair, decision = state.result()
+    console.print(_models_table(report))
+    console.print(f"\n[bold]{decision.reason}[/] (pii-dpo version {pair.dpo_version}, pii-sft version {pair.sft_version})", highlight=False)
+    if state.state_details.flow_run_id is not None:
+        console.print(_stages_table(asyncio.run(_task_runs(state.state_details.flow_run_id))))
+    console.print(f"MLflow: {tracked.url}", highlight=False, soft_wrap=True)
+    if "127.0.0.1" in tracked.url:
+        console.print("(`make up` serves it; models:/pii-dpo/Production loads without a server)", highlight=False)
+    return 0
+
+
+async def _error_of(state: Any) -> BaseException | str:
+    from prefect.states import get_state_exception
+
+    try:
+        return await get_state_exception(state)
+    except Exception:  # a cancelled or crashed state need not hold an exception
+        return state.message or "no reason is known"
+
+
+async def _task_runs(flow_run_id: UUID) -> Sequence[tuple[str, timedelta]]:
+    """Return the flow run's tasks and how long each ran, as Prefect recorded it."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.client.schemas.sorting import TaskRunSort
+
+    async with get_client() as client:
+        runs = await client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])), sort=TaskRunSort.EXPECTED_START_TIME_DESC
+        )
+    return [(each.name.rsplit("-", 1)[0], each.total_run_time) for each in reversed(runs)]
+
+
+def _models_table(report: EvaluationReport) -> Table:
+    table = Table(title="\nTest split", title_justify="left", title_style="bold")
+    rows = report.summary_rows()
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "), justify="left" if name == "model" else "right")
+    for row in rows:
+        table.add_row(*(value if isinstance(value, str) else f"{value:.3f}" for value in row.values()))
+    return table
+
+
+def _stages_table(stages: Sequence[tuple[str, timedelta]]) -> Table:
+    table = Table(title="\nWhere time went", title_justify="left", title_style="bold")
+    table.add_column("stage")
+    table.add_column("seconds", justify="right")
+    table.add_column("")
+    total = sum(duration.total_seconds() for _, duration in stages) or 1.0
+    for name, duration in stages:
+        seconds = duration.total_seconds()
+        table.add_row(name, f"{seconds:.1f}", "█" * round(40 * seconds / total))
+    table.add_row("total", f"{total:.1f}", "", style="bold")
+    return table

@@ -1,0 +1,40 @@
+"""`pii-finetune validate FILE`."""
+
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pii_finetune import validation
+from pii_finetune.overrides import parse_assignments
+from pii_finetune.setup import build_config
+from pii_finetune.splits import split
+from pii_finetune.workbook import read_workbook
+
+
+def validate(file: Path, docs: Path | None, assignments: list[str]) -> int:
+    """Validate a workbook as a run would, and show what is in it."""
+    config = build_config("embedded", str(file.resolve()), parse_assignments(assignments))
+    report = validation.validate(read_workbook(config.data), docs)
+    console = Console()
+    if docs is not None:
+        console.print(f"Data Docs: {docs / 'index.html'}", highlight=False, soft_wrap=True)
+    report.require_valid()
+    split(report.records, config.data)
+    console.print(f"[bold green]valid[/]: all {report.num_expectations} expectations hold", highlight=False)
+    console.print(
+        f"{report.num_rows:,} rows, {len(report.records):,} used; {report.num_cleaned:,} labels cleaned, {report.num_duplicates:,} exact duplicates left out",
+        highlight=False,
+    )
+    if report.extra_columns:
+        console.print(f"columns not used: {', '.join(report.extra_columns)}", highlight=False, markup=False)
+    console.print(f"fingerprint {report.fingerprint}", highlight=False, soft_wrap=True)
+    table = Table()
+    for column in ("language", "sensitive", "not sensitive"):
+        table.add_column(column, justify="left" if column == "language" else "right")
+    counts = Counter((r.language, r.answer) for r in report.records)
+    for language in sorted({language for language, _ in counts}):
+        table.add_row(language, f"{counts[language, 'yes']:,}", f"{counts[language, 'no']:,}")
+    console.print(table)
+    return 0

@@ -1,0 +1,1 @@
+"""The flows, one a file: which task comes after which."""

@@ -1,0 +1,42 @@
+"""The flow `pii-finetune`: from a workbook to a model in production, if it is better than the one there."""
+
+from typing import Any
+
+from prefect import flow
+
+from pii_finetune.evaluation import EvaluationReport
+from pii_finetune.gate import Decision
+from pii_finetune.tracking import TrackedRun
+from tasks.evaluate import evaluate_models
+from tasks.logs import show_user_errors_plainly
+from tasks.prepare import check_settings, prepare_splits, read_unseen, validate_workbook
+from tasks.promote import RegisteredPair, decide_promotion, promote_models, register_models
+from tasks.track import tracked_run
+from tasks.train import train_dpo, train_sft
+
+Outcome = tuple[TrackedRun, EvaluationReport, RegisteredPair, Decision]
+
+
+@flow(name="pii-finetune", validate_parameters=True)
+def finetune(profile: str = "embedded", data: str | None = None, overrides: dict[str, Any] | None = None) -> Outcome:
+    """Validate, train, evaluate, decide, promote.
+
+    Args:
+        profile: the recipe: embedded, seed or fast.
+        data: the workbook; by default the profile's own.
+        overrides: settings by dotted path, e.g. {"sft.learning_rate": 1e-3}.
+    """
+    show_user_errors_plainly()
+    config = check_settings(profile, data, overrides)
+    with tracked_run(config) as run:
+        workbook = validate_workbook(config, run)
+        unseen = read_unseen(config)
+        splits = prepare_splits(config, workbook, run)
+        sft = train_sft(config, splits, run)
+        dpo = train_dpo(config, splits, sft, run)
+        report = evaluate_models(config, splits, unseen, sft, dpo, run)
+        pair = register_models(config, sft, dpo, report, workbook.fingerprint, run)
+        decision = decide_promotion(config, report, run)
+        if decision.promote:
+            promote_models(pair)
+    return run, report, pair, decision

@@ -1,0 +1,88 @@
+"""Scoring a table of labels from a file, with the model in production, into a file."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+from mlflow.exceptions import MlflowException
+
+from pii_finetune.errors import BadWorkbookError, MissingModelError
+from pii_finetune.tracking import configure_tracking
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def score_table(source: Path, target: Path, model_uri: str) -> pd.DataFrame:
+    """Answer every row of `source` and write it, with columns `sensitive` and `probability` added, to `target`.
+
+    The target is written whole or not at all; cells a spreadsheet would take for formulas are neutralised in it.
+
+    Raises:
+        BadWorkbookError: the source cannot be read, has no column `label`, or has rows without a label.
+        MissingModelError: there is no such model.
+    """
+    if target.suffix not in (".csv", ".xlsx"):
+        raise BadWorkbookError(f"--out {target}: the ending must be .csv or .xlsx, which says what to write")
+    if not target.parent.is_dir():
+        raise BadWorkbookError(f"--out {target}: there is no folder {target.parent}; make it first")
+    rows = _read(source)
+    model = _load(model_uri)
+    questions = pd.DataFrame({"label": rows["label"].astype(str)})
+    if "language" in rows:
+        questions["language"] = [value if isinstance(value, str) else None for value in rows["language"]]
+    answers = model.predict(questions)
+    scored = rows.drop(columns=[c for c in ("sensitive", "probability") if c in rows]).assign(
+        sensitive=answers["sensitive"].to_numpy(), probability=answers["probability"].round(6).to_numpy()
+    )
+    _write(scored.map(_neutralise), target)
+    return scored
+
+
+def _read(source: Path) -> pd.DataFrame:
+    try:
+        if source.suffix == ".csv":
+            rows = pd.read_csv(source, dtype=str, keep_default_na=False)
+        else:
+            rows = pd.read_excel(source, engine="calamine", dtype=object, keep_default_na=False)
+    except Exception as error:  # whatever a parser says of a broken file, the user needs the same answer
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        raise BadWorkbookError(f"{source}: cannot be read as a .csv or .xlsx table ({reason}); give a readable table") from None
+    rows.columns = [str(c).strip().lower() if str(c).strip().lower() in ("label", "language") else str(c) for c in rows.columns]
+    if list(rows.columns).count("label") != 1:
+        found = ", ".join(repr(c) for c in rows.columns) or "none"
+        raise BadWorkbookError(f"{source}: needs exactly one column 'label' (columns found: {found})")
+    if empty := [at + 2 for at, value in enumerate(rows["label"]) if not str(value).strip()]:
+        shown = ", ".join(map(str, empty[:100]))
+        raise BadWorkbookError(f"{source}, column 'label': row {shown} has no label; type one, or delete the row")
+    return rows
+
+
+def _load(model_uri: str) -> mlflow.pyfunc.PyFuncModel:
+    configure_tracking()
+    try:
+        return mlflow.pyfunc.load_model(model_uri)
+    except MlflowException as error:
+        raise MissingModelError(
+            f"{model_uri}: could not be loaded from {mlflow.get_tracking_uri()} ({error.message.splitlines()[0]}); "
+            "make a model with `pii-finetune run`, or point MLFLOW_TRACKING_URI to the server that has it"
+        ) from None
+
+
+def _neutralise(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell
+
+
+def _write(table: pd.DataFrame, target: Path) -> None:
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
+    os.close(handle)
+    try:
+        if target.suffix == ".csv":
+            table.to_csv(name, index=False)
+        else:
+            table.to_excel(name, index=False, engine="openpyxl")
+        Path(name).chmod(0o644)
+        Path(name).replace(target)
+    finally:
+        Path(name).unlink(missing_ok=True)

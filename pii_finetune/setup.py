@@ -1,0 +1,40 @@
+"""From what the user typed to a config that this machine can run."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from pii_finetune.config import RunConfig
+from pii_finetune.errors import BadConfigError
+from pii_finetune.overrides import apply_overrides
+from pii_finetune.profiles import PROFILES
+
+
+def build_config(profile: str, data: str | None, overrides: Mapping[str, Any]) -> RunConfig:
+    """Return the profile's config with the user's workbook and settings.
+
+    Raises:
+        BadConfigError: there is no such profile or setting, or a value is wrong.
+    """
+    if profile not in PROFILES:
+        near = difflib.get_close_matches(profile, PROFILES, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise BadConfigError(f"there is no profile {profile!r}: choose one of {', '.join(PROFILES)}{hint}")
+    if "profile" in overrides:
+        raise BadConfigError("profile cannot be set among other settings; choose it with --profile (or the parameter `profile`)")
+    given = {"data.workbook": data} if data is not None else {}
+    return apply_overrides(PROFILES[profile](), {**given, **overrides})
+
+
+def configure_run(profile: str, data: str | None, overrides: Mapping[str, Any]) -> RunConfig:
+    """Return the run's config, after checking that this machine has the device it needs.
+
+    Raises:
+        BadConfigError: as build_config.
+        MissingDeviceError: the config needs CUDA and there is none.
+    """
+    config = build_config(profile, data, overrides)
+    from pii_finetune.base_model import require_device  # imports torch: seconds that a mistyped setting need not cost
+
+    require_device(config.base)
+    return config

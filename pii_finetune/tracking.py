@@ -1,0 +1,124 @@
+"""What a run leaves in MLflow: one parent run, a child run a stage, params, datasets, pictures, tables."""
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.exceptions import MlflowException
+
+from pii_finetune.config import RunConfig
+from pii_finetune.overrides import flatten
+from pii_finetune.paths import ROOT
+from pii_finetune.records import Record
+
+DEFAULT_STORE = ROOT / "mlruns"
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """The parent run in MLflow."""
+
+    run_id: str
+    experiment_id: str
+
+    @property
+    def url(self) -> str:
+        """Where the run is seen: in the UI of the tracking server, or of one started on the local store."""
+        server = mlflow.get_tracking_uri()
+        host = server if server.startswith("http") else "http://127.0.0.1:5000"
+        return f"{host}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+
+
+def configure_tracking() -> str:
+    """Use the server that MLFLOW_TRACKING_URI names, or else the SQLite store in mlruns/; return its address."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        DEFAULT_STORE.mkdir(exist_ok=True)
+        uri = f"sqlite:///{DEFAULT_STORE / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    return uri
+
+
+def open_run(config: RunConfig, tags: Mapping[str, str]) -> TrackedRun:
+    """Start the parent run, with every setting as a param."""
+    configure_tracking()
+    client = MlflowClient()
+    experiment_id = _experiment(client, config.tracking.experiment)
+    run = client.create_run(experiment_id, run_name=f"{config.profile}-{pd.Timestamp.now(tz='UTC'):%Y%m%d-%H%M%S}")
+    with mlflow.start_run(run_id=run.info.run_id):
+        mlflow.log_params({path: str(value) for path, value in flatten(config).items()})
+        mlflow.set_tags({"profile": config.profile, "git_commit": _git_commit(), **tags})
+    client.update_run(run.info.run_id, status="RUNNING")
+    return TrackedRun(run.info.run_id, experiment_id)
+
+
+def close_run(run: TrackedRun, status: str) -> None:
+    """End the parent run as FINISHED, FAILED or KILLED."""
+    MlflowClient().set_terminated(run.run_id, status)
+
+
+@contextmanager
+def parent_run(run: TrackedRun) -> Iterator[None]:
+    """Log to the parent run; it goes on afterwards."""
+    client = MlflowClient()
+    try:
+        with mlflow.start_run(run_id=run.run_id):
+            yield
+    finally:
+        client.update_run(run.run_id, status="RUNNING")
+
+
+@contextmanager
+def stage_run(run: TrackedRun, stage: str, config: RunConfig) -> Iterator[str]:
+    """Log to a child run named after the stage; yields its id. It ends as FINISHED, or FAILED if an error passes."""
+    with mlflow.start_run(
+        run_name=stage,
+        experiment_id=run.experiment_id,
+        parent_run_id=run.run_id,
+        tags={"stage": stage, "profile": config.profile},
+        log_system_metrics=config.tracking.log_system_metrics,
+    ) as child:
+        yield child.info.run_id
+
+
+def log_datasets(source: Path, fingerprint: str, sides: Mapping[str, Sequence[Record]]) -> None:
+    """Log the dataset and its splits as inputs of the active run: names, digests and schemas, no rows."""
+    mlflow.set_tag("dataset_fingerprint", fingerprint)
+    for context, records in sides.items():
+        rows = pd.DataFrame([(r.label, r.language, r.answer) for r in records], columns=["label", "language", "sensitive"])
+        dataset = from_pandas(rows, source=str(source), targets="sensitive", name=f"{source.stem}-{context}")
+        mlflow.log_input(dataset, context=context)
+        mlflow.log_metric(f"num_rows_{context}", len(records))
+
+
+def _experiment(client: MlflowClient, name: str) -> str:
+    existing = client.get_experiment_by_name(name)
+    if existing is not None:
+        if existing.lifecycle_stage == "deleted":
+            client.restore_experiment(existing.experiment_id)
+        return existing.experiment_id
+    local = mlflow.get_tracking_uri().startswith("sqlite:")
+    store = Path(mlflow.get_tracking_uri().removeprefix("sqlite:///")).parent / "artifacts"
+    try:
+        return client.create_experiment(name, artifact_location=store.resolve().as_uri() if local else None)
+    except MlflowException:  # another run made it meanwhile
+        existing = client.get_experiment_by_name(name)
+        if existing is None:
+            raise
+        return existing.experiment_id
+
+
+def _git_commit() -> str:
+    """Return the commit the code is at, with `-dirty` if it was changed since; `unknown` outside a repository."""
+    try:
+        command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return os.environ.get("GIT_COMMIT", "unknown")

@@ -1,0 +1,80 @@
+"""From what the user gave to rows that can be trained on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.logging import get_run_logger
+
+from pii_finetune.config import RunConfig
+from pii_finetune.paths import resolve
+from pii_finetune.records import Record
+from pii_finetune.setup import configure_run
+from pii_finetune.splits import Splits, split
+from pii_finetune.tracking import TrackedRun, log_datasets, parent_run
+from pii_finetune.validation import ValidationReport, problem_line, validate
+from pii_finetune.workbook import read_workbook
+
+
+@task(name="check settings")
+def check_settings(profile: str, data: str | None, overrides: dict[str, Any] | None) -> RunConfig:
+    """Build the run's config and check that this machine can run it, before any work is done."""
+    config = configure_run(profile, data, overrides or {})
+    get_run_logger().info("profile %s, base %s on %s", config.profile, config.base.name, config.base.device)
+    return config
+
+
+@task(name="validate workbook")
+def validate_workbook(config: RunConfig, run: TrackedRun) -> ValidationReport:
+    """Validate the workbook with Great Expectations; the Data Docs are kept in MLflow whatever the result."""
+    docs = resolve(config.output_dir) / run.run_id / "data-docs"
+    report = validate(read_workbook(config.data), docs)
+    with parent_run(run):
+        mlflow.log_artifacts(str(docs), "data-docs")
+    lines = "\n".join(f"- {problem_line(problem)}" for problem in report.problems) or "All expectations hold."
+    create_markdown_artifact(
+        f"### {report.path.name}, sheet {report.sheet}\n\n"
+        f"{report.num_expectations - len(report.problems)} of {report.num_expectations} expectations hold. "
+        f"{report.num_rows:,} rows, {len(report.records):,} used, {report.num_cleaned:,} labels cleaned, "
+        f"{report.num_duplicates:,} duplicates left out. Columns not used: {', '.join(report.extra_columns) or 'none'}.\n\n{lines}",
+        key="validation",
+        description="Great Expectations on the workbook",
+    )
+    report.require_valid()
+    get_run_logger().info("%s: %d rows, fingerprint %s", report.path.name, len(report.records), report.fingerprint[:12])
+    return report
+
+
+@task(name="prepare splits")
+def prepare_splits(config: RunConfig, report: ValidationReport, run: TrackedRun) -> Splits:
+    """Split the rows and log the dataset and its sides to MLflow."""
+    splits = split(report.records, config.data)
+    sides = {"training": splits.train, "validation": splits.validation, "testing": splits.test}
+    with parent_run(run):
+        log_datasets(report.path, report.fingerprint, {"dataset": report.records, **sides})
+    create_table_artifact(
+        [
+            {"split": name, "rows": len(side), "sensitive": sum(r.sensitive for r in side), "languages": len({r.language for r in side})}
+            for name, side in sides.items()
+        ],
+        key="splits",
+        description="Leak-free splits, stratified by language and answer",
+    )
+    return splits
+
+
+@task(name="read unseen concepts")
+def read_unseen(config: RunConfig) -> Sequence[Record]:
+    """Read the rows that measure what the model knows beyond the workbook."""
+    if config.data.unseen is None:
+        return ()
+    settings = config.data.model_copy(update={"workbook": config.data.unseen, "sheet": None})
+    return validate(read_workbook(settings), None).require_valid().records
+
+
+def stage_folder(config: RunConfig, run: TrackedRun, stage: str) -> Path:
+    """Return the folder a stage of this run writes to."""
+    return resolve(config.output_dir) / run.run_id / stage

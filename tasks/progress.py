@@ -1,0 +1,35 @@
+"""Progress of a long task: a bar in Prefect's UI, lines in the log."""
+
+import time
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.logging import get_run_logger
+
+from pii_finetune.training import TrainingUpdate
+
+_SECONDS_BETWEEN_UPDATES = 2.0
+
+
+class Progress:
+    """A progress artifact that is updated at most every two seconds."""
+
+    def __init__(self, key: str, description: str) -> None:
+        self._artifact: UUID = create_progress_artifact(0.0, key=key, description=description)
+        self._updated = time.monotonic()
+        self._log = get_run_logger()
+
+    def __call__(self, share: float) -> None:
+        """Show `share` in [0, 1] as done."""
+        now = time.monotonic()
+        if share >= 1 or now - self._updated >= _SECONDS_BETWEEN_UPDATES:
+            update_progress_artifact(self._artifact, progress=round(100 * min(share, 1.0), 1))
+            self._updated = now
+
+    def show_training(self, update: TrainingUpdate) -> None:
+        """Show how far a training is, and its latest losses."""
+        self(update.step / max(update.num_steps, 1))
+        figures = {"loss": "loss", "eval_loss": "validation loss"}
+        told = [f"{name} {update.metrics[key]:.4f}" for key, name in figures.items() if key in update.metrics]
+        if told:
+            self._log.info("step %d of %d, %s", update.step, update.num_steps, ", ".join(told))
