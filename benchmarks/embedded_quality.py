@@ -40,7 +40,10 @@ def measure_seed(config: RunConfig, records: Sequence[Record], unseen: Sequence[
         dpo = train_dpo(splits, sft, config, Path(folder) / "dpo", lambda _: None)
         scorer = Scorer(config.base, {"sft": sft.path, "dpo": dpo.path}, config.evaluation.batch_size)
         started = time.monotonic()
-        models = {name: partial(scorer.score, adapter=adapter) for name, adapter in (("original", None), ("sft", "sft"), ("dpo", "dpo"))}
+        models = {
+            name: partial(scorer.score, adapter=adapter)
+            for name, adapter in (("original", None), ("sft", "sft"), ("dpo", "dpo"))
+        }
         report = evaluate(models, splits.test, unseen, lambda _: None)
     seconds = {"sft": sft.seconds, "dpo": dpo.seconds, "evaluate": time.monotonic() - started}
     return {
@@ -71,14 +74,20 @@ def main() -> None:
         runs.append(measure_seed(apply_overrides(config, {"seed": seed, "data.seed": seed}), records, unseen))
         print(json.dumps(runs[-1], ensure_ascii=False), flush=True)
     means = {
-        name: {key: round(statistics.mean(run["models"][at][key] for run in runs), 4) for key in ("f1", "accuracy", "format_validity", "unseen_accuracy")}
+        name: {
+            key: round(statistics.mean(run["models"][at][key] for run in runs), 4)
+            for key in ("f1", "accuracy", "format_validity", "unseen_accuracy")
+        }
         for at, name in enumerate(("original", "sft", "dpo"))
     }
     print(json.dumps(means, indent=2))
     packages = {name: version(name) for name in ("torch", "transformers", "trl", "peft")}
     hardware = {"machine": platform.machine(), "device": config.base.device}
     flags.out.write_text(
-        json.dumps({"means": means, "runs": runs, "overrides": overrides, "packages": packages, "hardware": hardware}, indent=2) + "\n",
+        json.dumps(
+            {"means": means, "runs": runs, "overrides": overrides, "packages": packages, "hardware": hardware}, indent=2
+        )
+        + "\n",
         encoding="utf-8",
     )
 

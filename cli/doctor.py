@@ -31,5 +31,10 @@ def _prefect() -> Check:
     try:
         status = httpx.get(f"{url.rstrip('/')}/health", timeout=5).status_code
     except httpx.HTTPError as error:
-        return Check("Prefect", "red", f"no answer from PREFECT_API_URL ({type(error).__name__})", "make up, or unset the variable")
+        return Check(
+            "Prefect",
+            "red",
+            f"no answer from PREFECT_API_URL ({type(error).__name__})",
+            "make up, or unset the variable",
+        )
     return Check("Prefect", "green" if status == 200 else "red", f"API answers {status}", "look at the server's log")

@@ -12,25 +12,36 @@ from pii_finetune.errors import UserError
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; it imports nothing heavy, so --help answers at once."""
     parser = argparse.ArgumentParser(
-        prog="pii-finetune", description="Fine-tune, prove and promote a small language model that tells sensitive data labels from harmless ones."
+        prog="pii-finetune",
+        description="Keep a small language model good at telling sensitive data labels from harmless ones.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="the whole flow: validate, train, evaluate, promote if better")
-    run.add_argument("--profile", default=None, metavar="NAME", help="embedded (default; no GPU), seed (QLoRA on a GPU), fast")
+    run.add_argument(
+        "--profile", default=None, metavar="NAME", help="embedded (default; no GPU), seed (QLoRA on a GPU), fast"
+    )
     run.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of settings; --set wins over it")
     _add_data_options(run)
 
     validate = commands.add_parser("validate", help="check a workbook and say what to mend")
     validate.add_argument("file", type=Path, metavar="FILE", help="an .xlsx workbook")
-    validate.add_argument("--docs", type=Path, metavar="FOLDER", help="also write Great Expectations' Data Docs (HTML) there")
+    validate.add_argument(
+        "--docs", type=Path, metavar="FOLDER", help="also write Great Expectations' Data Docs (HTML) there"
+    )
     _add_set_option(validate)
 
     score = commands.add_parser("score", help="decide for labels with the model in production")
-    score.add_argument("file", type=Path, metavar="FILE", help="an .xlsx or .csv table with a column label, and language if known")
-    score.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the table with answers goes (.xlsx or .csv)")
-    score.add_argument("--model", default="models:/pii-dpo/Production", metavar="URI", help="an MLflow model (default: %(default)s)")
+    score.add_argument(
+        "file", type=Path, metavar="FILE", help="an .xlsx or .csv table with a column label, and language if known"
+    )
+    score.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="where the table with answers goes (.xlsx or .csv)"
+    )
+    score.add_argument(
+        "--model", default="models:/pii-dpo/Production", metavar="URI", help="an MLflow model (default: %(default)s)"
+    )
 
     commands.add_parser("doctor", help="show what this machine has and what is missing")
     return parser
@@ -43,7 +54,12 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_set_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--set", action="append", default=[], dest="assignments", metavar="PATH=VALUE", help="one setting, e.g. sft.learning_rate=1e-3; may be repeated"
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="PATH=VALUE",
+        help="one setting, e.g. sft.learning_rate=1e-3; may be repeated",
     )
 
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from rich.console import Console
@@ -41,7 +41,10 @@ def run(profile: str | None, config_file: Path | None, data: Path | None, assign
         return 1
     tracked, report, pair, decision = state.result()
     console.print(_models_table(report))
-    console.print(f"\n[bold]{decision.reason}[/] (pii-dpo version {pair.dpo_version}, pii-sft version {pair.sft_version})", highlight=False)
+    console.print(
+        f"\n[bold]{decision.reason}[/] (pii-dpo version {pair.dpo_version}, pii-sft version {pair.sft_version})",
+        highlight=False,
+    )
     if state.state_details.flow_run_id is not None:
         console.print(_stages_table(asyncio.run(_task_runs(state.state_details.flow_run_id))))
     console.print(f"MLflow: {tracked.url}", highlight=False, soft_wrap=True)
@@ -50,12 +53,12 @@ def run(profile: str | None, config_file: Path | None, data: Path | None, assign
     return 0
 
 
-async def _error_of(state: Any) -> BaseException | str:
+async def _error_of(state: Any) -> Any:
     from prefect.states import get_state_exception
 
     try:
-        return await get_state_exception(state)
-    except Exception:  # a cancelled or crashed state need not hold an exception
+        return await cast("Any", get_state_exception(state))
+    except Exception:  # noqa: BLE001  a cancelled or crashed state need not hold an exception
         return state.message or "no reason is known"
 
 
@@ -67,7 +70,8 @@ async def _task_runs(flow_run_id: UUID) -> Sequence[tuple[str, timedelta]]:
 
     async with get_client() as client:
         runs = await client.read_task_runs(
-            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])), sort=TaskRunSort.EXPECTED_START_TIME_DESC
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
+            sort=TaskRunSort.EXPECTED_START_TIME_DESC,
         )
     return [(each.name.rsplit("-", 1)[0], each.total_run_time) for each in reversed(runs)]
 

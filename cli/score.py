@@ -10,6 +10,8 @@ from pii_finetune.score_table import score_table
 def score(source: Path, target: Path, model_uri: str) -> int:
     """Score a table and say what came of it."""
     scored = score_table(source, target, model_uri)
-    num_sensitive = int((scored["sensitive"] == "yes").sum())
-    Console().print(f"{target}: {len(scored):,} labels, {num_sensitive:,} of them sensitive", highlight=False, markup=False)
+    num_sensitive = scored["sensitive"].tolist().count("yes")
+    Console().print(
+        f"{target}: {len(scored):,} labels, {num_sensitive:,} of them sensitive", highlight=False, markup=False
+    )
     return 0

@@ -24,7 +24,8 @@ def validate(file: Path, docs: Path | None, assignments: list[str]) -> int:
     split(report.records, config.data)
     console.print(f"[bold green]valid[/]: all {report.num_expectations} expectations hold", highlight=False)
     console.print(
-        f"{report.num_rows:,} rows, {len(report.records):,} used; {report.num_cleaned:,} labels cleaned, {report.num_duplicates:,} exact duplicates left out",
+        f"{report.num_rows:,} rows, {len(report.records):,} used; {report.num_cleaned:,} labels cleaned, "
+        f"{report.num_duplicates:,} exact duplicates left out",
         highlight=False,
     )
     if report.extra_columns:

@@ -25,7 +25,7 @@ FOLDER = DATA / "embedded-base"
 _LINES_FOR_TOKENIZER = 60_000
 _NUM_WORKERS = 12  # part of the recipe: each worker draws text of its own
 _BATCHES_SORTED = 4  # lines are drawn for this many batches at a time and sorted by length, so that little is padding
-_LENGTHS = (32, 40, 48, 64, 96, 160)  # batches are padded to one of these, so that each is compiled once
+_LENGTHS = (40, 48, 112)  # batches are padded to one of these, so that each is compiled once
 
 
 class LineBatches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -35,6 +35,7 @@ class LineBatches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
         self._tokenizer = tokenizer
         self._batch_size = batch_size
         self._seed = seed
+        self._padding = int(tokenizer.convert_tokens_to_ids("<|endoftext|>"))
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         worker = get_worker_info()
@@ -54,7 +55,7 @@ class LineBatches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
     def _pad(self, rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
         longest = max(len(given) + len(learned) for given, learned in rows)
         length = next(length for length in _LENGTHS if length >= longest)
-        ids = torch.full((len(rows), length), self._tokenizer.pad_token_id)
+        ids = torch.full((len(rows), length), self._padding)
         labels = torch.full((len(rows), length), -100)
         for at, (given, learned) in enumerate(rows):
             ids[at, : len(given) + len(learned)] = torch.tensor(given + learned)
@@ -73,7 +74,7 @@ def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
         num_key_value_heads=2,
         max_position_embeddings=1024,
         tie_word_embeddings=True,
-        rope_theta=10_000.0,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
@@ -82,15 +83,31 @@ def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
     return Qwen2ForCausalLM(config)
 
 
-def pretrain(folder: Path, *, num_steps: int, batch_size: int, learning_rate: float, weight_decay: float, seed: int) -> None:
-    """Train the tokenizer and the model, and save both with the figures of the training."""
+def pretrain(
+    folder: Path,
+    *,
+    start_from: Path | None,
+    num_steps: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    seed: int,
+) -> None:
+    """Train a model, from nothing or from the one in `start_from`, and save it with the figures of the training."""
     torch.manual_seed(seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    text = itertools.islice(TextGenerator(read_entries(), seed), _LINES_FOR_TOKENIZER)
-    tokenizer = train_tokenizer(line.given + line.learned for line in text)
-    model = build_model(tokenizer).to(device)
+    if start_from is None:
+        text = itertools.islice(TextGenerator(read_entries(), seed), _LINES_FOR_TOKENIZER)
+        tokenizer = train_tokenizer(line.given + line.learned for line in text)
+        model = build_model(tokenizer)
+    else:
+        tokenizer = Qwen2Tokenizer.from_pretrained(start_from)
+        model = Qwen2ForCausalLM.from_pretrained(start_from, dtype=torch.float32)
+    model.to(device)  # pyright: ignore[reportArgumentType]
     compiled = torch.compile(model, dynamic=False) if device == "cuda" else model
-    loader = DataLoader(LineBatches(tokenizer, batch_size, seed), batch_size=None, num_workers=_NUM_WORKERS, prefetch_factor=16)
+    loader = DataLoader(
+        LineBatches(tokenizer, batch_size, seed), batch_size=None, num_workers=_NUM_WORKERS, prefetch_factor=16
+    )
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -113,10 +130,13 @@ def pretrain(folder: Path, *, num_steps: int, batch_size: int, learning_rate: fl
         if step % 500 == 0 or step == num_steps:
             losses[step] = round(torch.stack(recent).mean().item(), 4)
             recent.clear()
-            print(f"step {step:,}/{num_steps:,}  loss {losses[step]:.4f}  {time.monotonic() - started:.0f} s", flush=True)
+            print(
+                f"step {step:,}/{num_steps:,}  loss {losses[step]:.4f}  {time.monotonic() - started:.0f} s", flush=True
+            )
     seconds = time.monotonic() - started
     model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    before = [] if start_from is None else json.loads((start_from / "pretraining.json").read_text(encoding="utf-8"))
     figures = {
         "num_steps": num_steps,
         "batch_size_lines": batch_size,
@@ -130,13 +150,14 @@ def pretrain(folder: Path, *, num_steps: int, batch_size: int, learning_rate: fl
         "torch": torch.__version__,
         "mean_loss_of_the_500_steps_before": losses,
     }
-    (folder / "pretraining.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    (folder / "pretraining.json").write_text(json.dumps([*before, figures], indent=2) + "\n", encoding="utf-8")
 
 
 def main() -> None:
     """Pretrain with the recipe of the shipped base; the flags are for trials."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--start-from", type=Path, metavar="FOLDER", help="train the model there further")
     parser.add_argument("--num-steps", type=int, default=24_000)
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--learning-rate", type=float, default=3e-3)

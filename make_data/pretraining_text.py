@@ -25,10 +25,11 @@ class Entry:
     """A concept of the glossary or a word of the lexicon, as far as the pretraining text may know it."""
 
     name: str
+    is_concept: bool
     labels: Labels  # language name -> labels
     abbreviations: tuple[str, ...]
     definitions: tuple[str, ...]
-    examples: tuple[str, ...]
+    examples: tuple[str, ...]  # words of the lexicon and some concepts have neither examples nor places
     places: tuple[str, ...]
 
 
@@ -40,6 +41,7 @@ def read_entries() -> list[Entry]:
     concepts = [
         Entry(
             concept.name,
+            True,
             concept.labels,
             concept.abbreviations,
             *(split_cell(knowledge[concept.name][column]) for column in ("definitions", "examples", "places")),
@@ -50,6 +52,7 @@ def read_entries() -> list[Entry]:
         words = [
             Entry(
                 row["word"],
+                False,
                 {language: split_cell(row[code]) for code, language in LANGUAGE_OF.items()},
                 (),
                 split_cell(row["definitions"]),
@@ -78,7 +81,8 @@ class TextGenerator:
     def __init__(self, entries: list[Entry], seed: int) -> None:
         self._rng = random.Random(seed)
         self._entries = entries
-        self._concepts = [e for e in entries if e.examples]
+        self._concepts = [e for e in entries if e.is_concept]
+        self._shown = [e for e in entries if e.examples]
         self._kinds = {
             self._translate: 6.0,
             self._gloss: 0.5,
@@ -97,8 +101,8 @@ class TextGenerator:
             yield self._rng.choices(kinds, weights)[0]()
 
     def _any(self) -> Entry:
-        """Return an entry; concepts, of which there are fewer, come up as often as words."""
-        return self._rng.choice(self._concepts if self._rng.random() < 0.5 else self._entries)
+        """Return an entry; concepts, of which there are fewer, come up more often than words."""
+        return self._rng.choice(self._concepts if self._rng.random() < 0.65 else self._entries)
 
     def _language(self) -> str:
         return self._rng.choice(_LANGUAGES)
@@ -126,7 +130,9 @@ class TextGenerator:
 
     def _gloss(self) -> Line:
         entry, languages = self._any(), self._rng.sample(_LANGUAGES, 4)
-        return Line("", "; ".join(f"{name}: {self._rng.choice(entry.labels[name])}" for name in languages) + "<|endoftext|>")
+        return Line(
+            "", "; ".join(f"{name}: {self._rng.choice(entry.labels[name])}" for name in languages) + "<|endoftext|>"
+        )
 
     def _define(self) -> Line:
         entry = self._any()
@@ -134,7 +140,9 @@ class TextGenerator:
 
     def _name_what_is_defined(self) -> Line:
         entry, target = self._any(), self._target()
-        return _dialogue(f"What is it called in {target}?", self._rng.choice(entry.definitions), entry.labels[target][0])
+        return _dialogue(
+            f"What is it called in {target}?", self._rng.choice(entry.definitions), entry.labels[target][0]
+        )
 
     def _same_meaning(self) -> Line:
         entry = self._any()
@@ -149,15 +157,15 @@ class TextGenerator:
         return _dialogue("Is this what it means?", f"{self._field(entry)}, {self._rng.choice(other.definitions)}", fits)
 
     def _give_example(self) -> Line:
-        entry = self._rng.choice(self._concepts)
+        entry = self._rng.choice(self._shown)
         return _dialogue("For example?", self._field(entry), self._rng.choice(entry.examples))
 
     def _recognise_example(self) -> Line:
-        entry, target = self._rng.choice(self._concepts), self._target()
+        entry, target = self._rng.choice(self._shown), self._target()
         return _dialogue(f"What is this, in {target}?", self._rng.choice(entry.examples), entry.labels[target][0])
 
     def _say_where(self) -> Line:
-        entry = self._rng.choice(self._concepts)
+        entry = self._rng.choice(self._shown)
         return _dialogue("Where does it stand?", self._field(entry), self._rng.choice(entry.places))
 
 

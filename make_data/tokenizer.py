@@ -13,7 +13,8 @@ SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 # ChatML, as Qwen2.5 writes it for turns without tools.
 _CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 
@@ -37,9 +38,9 @@ def train_tokenizer(lines: Iterable[str]) -> Qwen2Tokenizer:
     trained = json.loads(bpe.to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         vocab=trained["vocab"],
-        merges=[tuple(pair) for pair in trained["merges"]],
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
+        merges=[tuple(pair) for pair in trained["merges"]],  # pyright: ignore[reportArgumentType]
+        eos_token="<|im_end|>",  # noqa: S106
+        pad_token="<|endoftext|>",  # noqa: S106
         additional_special_tokens=["<|im_start|>"],
         model_max_length=512,
         clean_up_tokenization_spaces=False,
@@ -49,4 +50,3 @@ def train_tokenizer(lines: Iterable[str]) -> Qwen2Tokenizer:
         if len(tokenizer.encode(answer)) != 1:
             raise ValueError(f"the answer {answer!r} is not one token; train on more text")
     return tokenizer
-

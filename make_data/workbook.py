@@ -13,41 +13,46 @@ from pii_finetune.labels import fold_label
 
 WORKBOOK = DATA / "PII_dataset_2.xlsx"
 UNSEEN_WORKBOOK = DATA / "unseen_concepts.xlsx"
-_SHARE_OF_SYNONYMS_LEFT_OUT = 0.75  # outside English, where most column names live
+_SHARE_OF_LANGUAGES = 0.75  # of the languages other than English that a concept is given in
+_SHARE_OF_ENGLISH_SYNONYMS = 0.5  # of the English synonyms and abbreviations: most column names are English
 
 Row = tuple[str, str, str]  # label, language, yes or no
 
 
 def build_rows(concepts: Iterable[Concept]) -> list[Row]:
-    """Return the workbook's rows, shuffled: each label in one of its forms in the wild, usual English ones in two.
+    """Return the workbook's rows, shuffled: each label in one of the forms it has in the wild.
 
-    Every row is drawn from a generator of its own, seeded with what the row is about, so that a change to one concept
-    leaves the rows of all others as they were.
+    What is drawn for a concept and language depends on these alone, so that a change to one concept leaves the rows
+    of all others as they were.
     """
     rows: dict[tuple[str, str], str] = {}
     for concept in concepts:
         for language, labels in concept.labels.items():
-            abbreviations = concept.abbreviations if language == "English" else ()
-            for position, name in enumerate((*labels, *abbreviations)):
-                rng = random.Random(f"{concept.name} {language} {name}")
-                if language != "English" and position > 0 and rng.random() < _SHARE_OF_SYNONYMS_LEFT_OUT:
-                    continue
+            rng = random.Random(f"{concept.name} {language}")
+            if language == "English":
+                usual, *others = (*labels, *concept.abbreviations)
+                names = [usual, *(name for name in others if rng.random() < _SHARE_OF_ENGLISH_SYNONYMS)]
+            else:
+                names = [rng.choice(labels)] if rng.random() < _SHARE_OF_LANGUAGES else []
+            for name in names:
                 rows.setdefault((draw_form(name, language, rng), language), concept.sensitive)
-                if language == "English" and position == 0:
-                    rows.setdefault((draw_form(name, language, rng), language), concept.sensitive)
     shuffled = [(label, language, answer) for (label, language), answer in rows.items()]
     random.Random("workbook").shuffle(shuffled)
     return shuffled
 
 
 def build_unseen_rows(concepts: Iterable[Concept], known: Iterable[Row]) -> list[Row]:
-    """Return rows of concepts that are not in the workbook; raise if a label is.
+    """Return a row a language of each concept that is not in the workbook.
 
     Raises:
         ValueError: a label folds to the same key as one in `known`.
     """
     known_keys = {fold_label(label) for label, _, _ in known}
-    rows = build_rows(concepts)
+    rows = [
+        (draw_form(labels[0], language, random.Random(f"{concept.name} {language}")), language, concept.sensitive)
+        for concept in concepts
+        for language, labels in concept.labels.items()
+    ]
     if leaked := sorted(label for label, _, _ in rows if fold_label(label) in known_keys):
         raise ValueError(f"labels of unseen concepts are in the workbook: {', '.join(leaked)}")
     return rows
@@ -76,7 +81,7 @@ def main() -> None:
     unseen = build_unseen_rows(read_glossary(UNSEEN_GLOSSARY), rows)
     for path, content in {WORKBOOK: rows, UNSEEN_WORKBOOK: unseen}.items():
         write_workbook(content, path)
-        print(f"{path.name}: {len(content):,} rows, {sum(answer == 'yes' for _, _, answer in content):,} of them sensitive")
+        print(f"{path.name}: {len(content):,} rows, {sum(row[2] == 'yes' for row in content):,} of them sensitive")
 
 
 if __name__ == "__main__":

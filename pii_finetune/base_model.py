@@ -90,18 +90,25 @@ def load_base(base: BaseConfig) -> PreTrainedModel:
     )
     extra: dict[str, Any] = {"quantization_config": quantization} if base.quantization == "nf4" else {}
     return _from_pretrained(
-        AutoModelForCausalLM, base, dtype=_DTYPES[base.dtype], device_map={"": base.device}, use_safetensors=True, **extra
+        AutoModelForCausalLM,
+        base,
+        dtype=_DTYPES[base.dtype],
+        device_map={"": base.device},
+        use_safetensors=True,
+        **extra,
     )
 
 
 def _from_pretrained(kind: Any, base: BaseConfig, **arguments: Any) -> Any:
     folder = local_folder(base)
     try:
-        return kind.from_pretrained(folder or base.name, revision=base.revision if folder is None else None, **arguments)
+        return kind.from_pretrained(
+            folder or base.name, revision=base.revision if folder is None else None, **arguments
+        )
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
         raise MissingModelError(
-            f"base.name = {base.name!r}: there is no such folder and no such model could be had from the hub ({reason}). "
+            f"base.name = {base.name!r}: there is no such folder, and the hub gave no such model ({reason}). "
             "Give a folder that holds a model, or a hub id this machine can reach (HF_TOKEN, HF_ENDPOINT, HF_HOME)"
         ) from None
 

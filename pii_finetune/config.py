@@ -1,4 +1,4 @@
-"""Every setting of a run, typed and frozen. Field names are those of the library that reads them (TRL, PEFT, MLflow)."""
+"""Every setting of a run, typed and frozen. Fields are named as the library that reads them names them."""
 
 from typing import Literal
 
@@ -16,13 +16,13 @@ class Section(BaseModel):
 class DataConfig(Section):
     """The workbook and how it is split."""
 
-    workbook: str = Field("data/PII_dataset_2.xlsx", min_length=1)
+    workbook: str = Field(default="data/PII_dataset_2.xlsx", min_length=1)
     sheet: str | None = None  # None: the first sheet
     label_column: str = "label"
     language_column: str = "language"
     sensitive_column: str = "sensitive"
     unseen: str | None = "data/unseen_concepts.xlsx"  # rows of concepts outside the workbook; None: not measured
-    max_rows: int = Field(1_000_000, gt=0)
+    max_rows: int = Field(default=1_000_000, gt=0)
     validation_fraction: float = Share
     test_fraction: float = Share
     seed: int = Field(ge=0)
@@ -64,19 +64,19 @@ class TrainingSection(Section):
 
     per_device_train_batch_size: int = Field(gt=0)
     per_device_eval_batch_size: int = Field(gt=0)
-    gradient_accumulation_steps: int = Field(1, gt=0)
+    gradient_accumulation_steps: int = Field(default=1, gt=0)
     num_train_epochs: float = Field(gt=0)
-    max_steps: int = Field(-1, ge=-1)  # -1: as many as num_train_epochs makes
+    max_steps: int = Field(default=-1, ge=-1)  # -1: as many as num_train_epochs makes
     learning_rate: float = Field(gt=0)
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
-    warmup_steps: float = Field(0, ge=0)  # below 1: a share of all steps
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
+    warmup_steps: float = Field(default=0, ge=0)  # below 1: a share of all steps
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
     optim: str
     eval_steps: int = Field(gt=0)
-    logging_steps: int = Field(10, gt=0)
+    logging_steps: int = Field(default=10, gt=0)
     save_strategy: Literal["epoch", "no"] = "epoch"
-    save_total_limit: int = Field(1, gt=0)
+    save_total_limit: int = Field(default=1, gt=0)
     gradient_checkpointing: bool
 
     @model_validator(mode="after")
@@ -119,7 +119,7 @@ class GateConfig(Section):
 class TrackingConfig(Section):
     """Where results go in MLflow. The server's address is never a setting: it comes from MLFLOW_TRACKING_URI."""
 
-    experiment: str = Field("pii-finetune", min_length=1)
+    experiment: str = Field(default="pii-finetune", min_length=1)
     log_system_metrics: bool = True
 
 

@@ -35,7 +35,7 @@ def examine() -> list[Check]:
 def _guarded(check: Callable[[], Check]) -> Check:
     try:
         return check()
-    except Exception as error:  # a doctor that dies of what it finds helps nobody
+    except Exception as error:  # noqa: BLE001  a doctor that dies of what it finds helps nobody
         return Check(check.__name__.strip("_"), "red", f"{type(error).__name__}: {error}", "see the message")
 
 
@@ -46,7 +46,11 @@ def _python() -> Check:
 
 def _packages() -> Check:
     different, missing = [], []
-    pins = dict(line.split("==", 1) for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines() if "==" in line)
+    pins = dict(
+        line.split("==", 1)
+        for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+        if "==" in line
+    )
     for name, pinned in pins.items():
         try:
             installed = version(name)
@@ -68,12 +72,22 @@ def _torch() -> Check:
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         return Check("GPU", "green", f"{torch.cuda.get_device_name()}, {memory:.0f} GiB, torch {torch.__version__}")
-    return Check("GPU", "yellow", f"none (torch {torch.__version__})", "profile embedded needs none; seed and fast need an NVIDIA GPU")
+    return Check(
+        "GPU",
+        "yellow",
+        f"none (torch {torch.__version__})",
+        "profile embedded needs none; seed and fast need an NVIDIA GPU",
+    )
 
 
 def _bitsandbytes() -> Check:
     if importlib.util.find_spec("bitsandbytes") is None:
-        return Check("bitsandbytes", "yellow", "not installed", "profiles seed and fast need it: pip install bitsandbytes -c requirements.lock")
+        return Check(
+            "bitsandbytes",
+            "yellow",
+            "not installed",
+            "profiles seed and fast need it: pip install bitsandbytes -c requirements.lock",
+        )
     return Check("bitsandbytes", "green", version("bitsandbytes"))
 
 
@@ -106,10 +120,20 @@ def _tracking() -> Check:
     try:
         status = httpx.get(f"{uri.rstrip('/')}/health", timeout=5).status_code
     except httpx.HTTPError as error:
-        return Check("MLflow", "red", f"no answer from MLFLOW_TRACKING_URI ({type(error).__name__})", "start the server, or unset the variable")
+        return Check(
+            "MLflow",
+            "red",
+            f"no answer from MLFLOW_TRACKING_URI ({type(error).__name__})",
+            "start the server, or unset the variable",
+        )
     return Check("MLflow", "green" if status == 200 else "red", f"server answers {status}", "look at the server's log")
 
 
 def _disk() -> Check:
     free = shutil.disk_usage(ROOT).free / 2**30
-    return Check("disk", "green" if free >= _MIN_FREE_GIB else "yellow", f"{free:.0f} GiB free", f"a run wants {_MIN_FREE_GIB} GiB")
+    return Check(
+        "disk",
+        "green" if free >= _MIN_FREE_GIB else "yellow",
+        f"{free:.0f} GiB free",
+        f"a run wants {_MIN_FREE_GIB} GiB",
+    )

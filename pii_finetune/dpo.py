@@ -11,7 +11,7 @@ from trl import DPOConfig, DPOTrainer
 from pii_finetune.base_model import load_base, load_tokenizer
 from pii_finetune.config import RunConfig
 from pii_finetune.prompt import render_prompt
-from pii_finetune.records import ANSWERS, Record
+from pii_finetune.records import Record
 from pii_finetune.splits import Splits
 from pii_finetune.training import Adapter, OnUpdate, UpdateCallback, finish, trainer_arguments
 
@@ -36,10 +36,13 @@ def train_dpo(splits: Splits, sft: Adapter, config: RunConfig, folder: Path, on_
 
 def dpo_rows(records: Sequence[Record], tokenizer: PreTrainedTokenizerBase) -> Dataset:
     """Return TRL's preference rows: chosen is the right answer, rejected the other one."""
-    other = dict(zip(ANSWERS, reversed(ANSWERS), strict=True))
     return Dataset.from_list(
         [
-            {"prompt": render_prompt(tokenizer, r.label, r.language), "chosen": r.answer, "rejected": other[r.answer]}
+            {
+                "prompt": render_prompt(tokenizer, r.label, r.language),
+                "chosen": r.answer,
+                "rejected": "no" if r.sensitive else "yes",
+            }
             for r in records
         ]
     )

@@ -20,7 +20,9 @@ class EvaluationReport:
     test: Mapping[str, Metrics]
     unseen: Mapping[str, Metrics]  # empty if no unseen concepts were given
     by_language: Mapping[str, Mapping[str, Metrics]]  # model -> language -> metrics, on the test split
-    predictions: pd.DataFrame  # one line a row of `slice` test or unseen: expected, and probability, answer, valid of each model
+    predictions: (
+        pd.DataFrame
+    )  # one line a row of `slice` test or unseen: expected, and probability, answer, valid of each model
 
     def summary_rows(self) -> list[dict[str, str | float]]:
         """Return the table people look at first: a line a model."""
@@ -55,13 +57,14 @@ def evaluate(
         predictions[f"{name}_answer"] = np.where(scores.answers, "yes", "no")
         predictions[f"{name}_valid"] = scores.valid
         on_progress(number / len(models))
-    tested = predictions[predictions["slice"] == "test"]
-    beyond = predictions[predictions["slice"] == "unseen"]
+    tested = predictions.loc[predictions["slice"] == "test"]
+    beyond = predictions.loc[predictions["slice"] == "unseen"]
     return EvaluationReport(
         test={name: _measure(tested, name) for name in models},
         unseen={name: _measure(beyond, name) for name in models} if unseen else {},
         by_language={
-            name: {str(language): _measure(part, name) for language, part in tested.groupby("language")} for name in models
+            name: {str(language): _measure(part, name) for language, part in tested.groupby("language")}
+            for name in models
         },
         predictions=predictions,
     )
@@ -69,5 +72,7 @@ def evaluate(
 
 def _measure(rows: pd.DataFrame, name: str) -> Metrics:
     return compute_metrics(
-        (rows["expected"] == "yes").to_numpy(), (rows[f"{name}_answer"] == "yes").to_numpy(), rows[f"{name}_valid"].to_numpy()
+        (rows["expected"] == "yes").to_numpy(),
+        (rows[f"{name}_answer"] == "yes").to_numpy(),
+        rows[f"{name}_valid"].to_numpy(),
     )

@@ -54,7 +54,9 @@ def decide(candidate: Metrics, production: Metrics | None, config: GateConfig) -
         )
     if failed := [rule.failure for rule in rules if not rule.passed]:
         return Decision(False, f"Not promoted: {', and '.join(failed)}.", tuple(rules))
-    compared = "there was no model in Production" if production is None else f"the model in Production has {production.f1:.4f}"
+    compared = (
+        "there was no model in Production" if production is None else f"the model in Production has {production.f1:.4f}"
+    )
     return Decision(
         True, f"Promoted: F1 {candidate.f1:.4f} reaches the minimum {config.minimum_f1:g} and {compared}.", tuple(rules)
     )

@@ -3,9 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_score, recall_score
+
+_UNDEFINED: Any = 0.0  # what an undefined precision, recall or F1 counts as; scikit-learn's stubs allow text only
 
 
 @dataclass(frozen=True)
@@ -24,15 +27,17 @@ class Metrics:
         return asdict(self)
 
 
-def compute_metrics(expected: Sequence[bool] | np.ndarray, answered: Sequence[bool] | np.ndarray, valid: Sequence[bool] | np.ndarray) -> Metrics:
+def compute_metrics(
+    expected: Sequence[bool] | np.ndarray, answered: Sequence[bool] | np.ndarray, valid: Sequence[bool] | np.ndarray
+) -> Metrics:
     """Compare answers (N,) with the expected ones (N,); an undefined precision, recall or F1 counts as 0."""
     if len(expected) == 0:
         return Metrics(*[math.nan] * 5, num_rows=0)
     return Metrics(
         accuracy=float(accuracy_score(expected, answered)),
-        precision=float(precision_score(expected, answered, zero_division=0)),
-        recall=float(recall_score(expected, answered, zero_division=0)),
-        f1=float(f1_score(expected, answered, zero_division=0)),
+        precision=float(precision_score(expected, answered, zero_division=_UNDEFINED)),
+        recall=float(recall_score(expected, answered, zero_division=_UNDEFINED)),
+        f1=float(f1_score(expected, answered, zero_division=_UNDEFINED)),
         format_validity=float(np.mean(valid)),
         num_rows=len(expected),
     )

@@ -65,6 +65,7 @@ def load_model_folder(folder: Path, batch_size: int) -> Scorer:
     if (found := identify(base).config_sha256) != manifest.base_config_sha256:
         raise MissingModelError(
             f"the base model at {base.name!r} is not the one the adapter was trained on (config hash {found[:12]}, "
-            f"expected {manifest.base_config_sha256[:12]}); give the base {manifest.base_name!r}, revision {manifest.base_revision}"
+            f"expected {manifest.base_config_sha256[:12]}); "
+            f"give the base {manifest.base_name!r}, revision {manifest.base_revision}"
         )
     return Scorer(base, {"served": folder / "adapter"}, batch_size)

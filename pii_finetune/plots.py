@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
+import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pii_finetune.evaluation import EvaluationReport
 from pii_finetune.metrics import Metrics, count_confusion
 
-matplotlib.use("Agg")
+mpl.use("Agg")
 
 # Okabe and Ito's palette: told apart by colour-blind readers too. One colour a model, in every picture.
 _COLOURS = {"original": "#9AA0A6", "sft": "#0072B2", "dpo": "#009E73", "production": "#D55E00"}
@@ -32,7 +33,9 @@ def plot_models(test: Mapping[str, Metrics]) -> Figure:
     axes.set_ylim(0, 1.08)
     axes.set_yticks(np.linspace(0, 1, 6))
     num_rows = next(iter(test.values())).num_rows
-    axes.set_title(f"Test split, {num_rows:,} labels none of whose forms was seen in training", loc="left", fontsize=11.5)
+    axes.set_title(
+        f"Test split, {num_rows:,} labels none of whose forms was seen in training", loc="left", fontsize=11.5
+    )
     axes.legend(ncols=len(test), frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.09))
     _tidy(axes)
     return figure
@@ -50,7 +53,9 @@ def plot_confusion(report: EvaluationReport) -> Figure:
         for right in range(2):
             for said in range(2):
                 text = f"{counts[right, said]:,}\n{shares[right, said]:.1%}"
-                axes.text(said, right, text, ha="center", va="center", color="white" if shares[right, said] > 0.5 else "black")
+                axes.text(
+                    said, right, text, ha="center", va="center", color="white" if shares[right, said] > 0.5 else "black"
+                )
         axes.set_title(_NAMES[name], fontsize=11)
         axes.set_xticks([0, 1], ["says no", "says yes"])
         axes.set_yticks([0, 1], ["is no", "is yes"])
@@ -82,7 +87,9 @@ def plot_training(stage: str, train: Sequence[tuple[int, float]], validation: Se
     if train:
         axes.plot(*zip(*train, strict=True), color=_COLOURS[stage], linewidth=1.6, label="training")
     if validation:
-        axes.plot(*zip(*validation, strict=True), color="black", marker="o", markersize=4, linewidth=1.2, label="validation")
+        axes.plot(
+            *zip(*validation, strict=True), color="black", marker="o", markersize=4, linewidth=1.2, label="validation"
+        )
     axes.set_xlabel("step")
     axes.set_ylim(bottom=0)
     axes.set_title(f"{_NAMES[stage]} loss", loc="left", fontsize=11.5)
@@ -91,7 +98,7 @@ def plot_training(stage: str, train: Sequence[tuple[int, float]], validation: Se
     return figure
 
 
-def _tidy(axes: matplotlib.axes.Axes, along: str = "y") -> None:
+def _tidy(axes: Axes, along: str = "y") -> None:
     axes.spines[["top", "right", "left" if along == "y" else "bottom"]].set_visible(False)
     axes.grid(axis="y" if along == "y" else "x", color=_GRID, zorder=0)
     axes.set_axisbelow(True)

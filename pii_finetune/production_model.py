@@ -25,17 +25,22 @@ class ProductionModel(PythonModel):
 
         self._scorer = load_model_folder(Path(context.artifacts["model"]), _BATCH_SIZE)
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  MLflow calls it with these names
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
         """Answer one line a row, under the same index."""
         from pii_finetune.labels import clean_label
         from pii_finetune.languages import canonical_language
 
         labels = [clean_label(str(label)) for label in model_input["label"]]
-        known = model_input.get("language", pd.Series(None, index=model_input.index, dtype=object))
+        known = model_input["language"] if "language" in model_input else [None] * len(labels)
         languages = [canonical_language(name) if isinstance(name, str) else None for name in known]
         scores = self._scorer.score(list(zip(labels, languages, strict=True)), "served", check_format=False)
         return pd.DataFrame(
-            {"sensitive": ["yes" if yes else "no" for yes in scores.answers], "probability": scores.probability.astype(float)},
+            {
+                "sensitive": ["yes" if yes else "no" for yes in scores.answers],
+                "probability": scores.probability.astype(float),
+            },
             index=model_input.index,
         )
 

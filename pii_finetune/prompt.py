@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 SYSTEM = "Does the label name sensitive personal data? Answer yes or no."
 
-# Every special token of Qwen2.5 and of the embedded base is written <...>, and the label stands between quotation marks.
+# Every special token of Qwen2.5 and of the embedded base is written <...>, and the label stands in quotation marks.
 # Without these three characters a label can neither become a token of the dialogue nor end its own quotation.
 _AS_DATA = str.maketrans({"<": "‹", ">": "›", '"': "”", "\n": " ", "\r": " "})
 

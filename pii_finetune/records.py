@@ -24,5 +24,5 @@ class Record:
 
 def fingerprint(records: Iterable[Record]) -> str:
     """Return the SHA-256 (hex) of the normalised rows, whatever their order, numbering or formatting."""
-    rows = sorted("\t".join((r.label, r.language, r.answer)) for r in records)
+    rows = sorted(f"{r.label}\t{r.language}\t{r.answer}" for r in records)
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()

@@ -18,7 +18,17 @@ PRODUCTION = "Production"
 CHAMPION = "champion"
 
 # What a served model needs besides the code that travels with it; exact versions come from the lock.
-_SERVING_PACKAGES = ("mlflow", "torch", "transformers", "peft", "pydantic", "pandas", "numpy", "safetensors", "accelerate")
+_SERVING_PACKAGES = (
+    "mlflow",
+    "torch",
+    "transformers",
+    "peft",
+    "pydantic",
+    "pandas",
+    "numpy",
+    "safetensors",
+    "accelerate",
+)
 
 # Stages are what `models:/pii-dpo/Production` means; MLflow warns about them at every call.
 warnings.filterwarnings("ignore", message=".*[sS]tages? .*deprecated", category=FutureWarning)

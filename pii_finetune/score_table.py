@@ -7,6 +7,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel
 
 from pii_finetune.errors import BadWorkbookError, MissingModelError
 from pii_finetune.tracking import configure_tracking
@@ -46,10 +47,14 @@ def _read(source: Path) -> pd.DataFrame:
             rows = pd.read_csv(source, dtype=str, keep_default_na=False)
         else:
             rows = pd.read_excel(source, engine="calamine", dtype=object, keep_default_na=False)
-    except Exception as error:  # whatever a parser says of a broken file, the user needs the same answer
+    except Exception as error:  # noqa: BLE001  whatever a parser says of a broken file, the user needs the same answer
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-        raise BadWorkbookError(f"{source}: cannot be read as a .csv or .xlsx table ({reason}); give a readable table") from None
-    rows.columns = [str(c).strip().lower() if str(c).strip().lower() in ("label", "language") else str(c) for c in rows.columns]
+        raise BadWorkbookError(
+            f"{source}: cannot be read as a .csv or .xlsx table ({reason}); give a readable table"
+        ) from None
+    rows.columns = [
+        str(c).strip().lower() if str(c).strip().lower() in ("label", "language") else str(c) for c in rows.columns
+    ]
     if list(rows.columns).count("label") != 1:
         found = ", ".join(repr(c) for c in rows.columns) or "none"
         raise BadWorkbookError(f"{source}: needs exactly one column 'label' (columns found: {found})")
@@ -59,7 +64,7 @@ def _read(source: Path) -> pd.DataFrame:
     return rows
 
 
-def _load(model_uri: str) -> mlflow.pyfunc.PyFuncModel:
+def _load(model_uri: str) -> PyFuncModel:
     configure_tracking()
     try:
         return mlflow.pyfunc.load_model(model_uri)

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from pii_finetune.base_model import load_base, load_tokenizer
 from pii_finetune.config import BaseConfig
@@ -36,7 +37,7 @@ class Scorer:
 
     def __init__(self, base: BaseConfig, adapters: dict[str, Path], batch_size: int) -> None:
         self._tokenizer: PreTrainedTokenizerBase = load_tokenizer(base)
-        self._model: PreTrainedModel | PeftModel = load_base(base)
+        self._model: Any = load_base(base)  # a PreTrainedModel, or a PeftModel around it
         self._batch_size = batch_size
         self._yes, self._no = (_only_token(self._tokenizer, answer) for answer in ("yes", "no"))
         for name, path in adapters.items():
@@ -77,7 +78,7 @@ class Scorer:
         else:
             # Two tokens of greedy decoding, with the logits of the first: generate() is the reference for what a user
             # of the model would see.
-            generated = self._model.generate(
+            generated: Any = self._model.generate(
                 **batch,
                 max_new_tokens=2,
                 do_sample=False,
@@ -91,7 +92,11 @@ class Scorer:
             )
             logits = generated.logits[0].float()  # (B, V)
             answer = generated.sequences[:, batch["input_ids"].shape[1] :]
-            ended = answer[:, 1] == self._tokenizer.eos_token_id if answer.shape[1] > 1 else torch.zeros_like(answer[:, 0], dtype=torch.bool)
+            ended = (
+                answer[:, 1] == self._tokenizer.eos_token_id
+                if answer.shape[1] > 1
+                else torch.zeros_like(answer[:, 0], dtype=torch.bool)
+            )
             valid = ((answer[:, 0] == self._yes) | (answer[:, 0] == self._no)) & ended
         margin = logits[:, self._yes] - logits[:, self._no]
         return torch.sigmoid(margin).cpu().numpy(), valid.cpu().numpy()
@@ -100,5 +105,7 @@ class Scorer:
 def _only_token(tokenizer: PreTrainedTokenizerBase, answer: str) -> int:
     ids = tokenizer.encode(answer, add_special_tokens=False)
     if len(ids) != 1:
-        raise ValueError(f"the tokenizer of this base writes {answer!r} as {len(ids)} tokens; it must be one to be scored")
+        raise ValueError(
+            f"the tokenizer of this base writes {answer!r} as {len(ids)} tokens; it must be one to be scored"
+        )
     return int(ids[0])

@@ -21,7 +21,9 @@ def build_config(profile: str, data: str | None, overrides: Mapping[str, Any]) -
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise BadConfigError(f"there is no profile {profile!r}: choose one of {', '.join(PROFILES)}{hint}")
     if "profile" in overrides:
-        raise BadConfigError("profile cannot be set among other settings; choose it with --profile (or the parameter `profile`)")
+        raise BadConfigError(
+            "profile cannot be set among other settings; choose it with --profile (or the parameter `profile`)"
+        )
     given = {"data.workbook": data} if data is not None else {}
     return apply_overrides(PROFILES[profile](), {**given, **overrides})
 

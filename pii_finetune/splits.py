@@ -34,7 +34,9 @@ def split(records: Sequence[Record], config: DataConfig) -> Splits:
     """
     ordered = sorted(records, key=lambda r: (fold_label(r.label), r.label, r.language, r.answer))
     groups = [fold_label(r.label) for r in ordered]
-    num_groups = {answer: len({g for g, r in zip(groups, ordered, strict=True) if r.answer == answer}) for answer in ("yes", "no")}
+    num_groups = {
+        answer: len({g for g, r in zip(groups, ordered, strict=True) if r.answer == answer}) for answer in ("yes", "no")
+    }
     num_folds = min(_NUM_FOLDS, *num_groups.values())
     num_test = max(1, round(config.test_fraction * num_folds))
     num_validation = max(1, round(config.validation_fraction * num_folds))
@@ -45,11 +47,12 @@ def split(records: Sequence[Record], config: DataConfig) -> Splits:
     fold_of = np.empty(len(ordered), dtype=int)
     for number, (_, rows) in enumerate(folds.split(ordered, strata, groups)):
         fold_of[rows] = number
-    sides = Splits(
-        test=tuple(r for r, fold in zip(ordered, fold_of, strict=True) if fold < num_test),
-        validation=tuple(r for r, fold in zip(ordered, fold_of, strict=True) if num_test <= fold < num_test + num_validation),
-        train=tuple(r for r, fold in zip(ordered, fold_of, strict=True) if fold >= num_test + num_validation),
-    )
+    first_train = num_test + num_validation
+
+    def side(start: int, stop: int) -> tuple[Record, ...]:
+        return tuple(record for record, fold in zip(ordered, fold_of, strict=True) if start <= fold < stop)
+
+    sides = Splits(test=side(0, num_test), validation=side(num_test, first_train), train=side(first_train, num_folds))
     if any(len({r.answer for r in side}) < 2 for side in (sides.train, sides.validation, sides.test)):
         raise BadWorkbookError(_too_few(num_groups))
     return sides
@@ -63,6 +66,7 @@ def _merge_rare(strata: list[str], answers: list[str], num_folds: int) -> list[s
 
 def _too_few(num_groups: dict[str, int]) -> str:
     return (
-        f"the workbook has {num_groups['yes']} distinct sensitive and {num_groups['no']} distinct other labels: too few "
-        "to train on, to validate with and to test on; add rows (at least 10 distinct labels of each answer, better hundreds)"
+        f"the workbook has {num_groups['yes']} distinct sensitive and {num_groups['no']} distinct other labels: "
+        "too few to train on, to validate with and to test on; "
+        "add rows (at least 10 distinct labels of each answer, better hundreds)"
     )

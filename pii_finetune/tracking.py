@@ -92,7 +92,9 @@ def log_datasets(source: Path, fingerprint: str, sides: Mapping[str, Sequence[Re
     """Log the dataset and its splits as inputs of the active run: names, digests and schemas, no rows."""
     mlflow.set_tag("dataset_fingerprint", fingerprint)
     for context, records in sides.items():
-        rows = pd.DataFrame([(r.label, r.language, r.answer) for r in records], columns=["label", "language", "sensitive"])
+        rows = pd.DataFrame(
+            [(r.label, r.language, r.answer) for r in records], columns=["label", "language", "sensitive"]
+        )
         dataset = from_pandas(rows, source=str(source), targets="sensitive", name=f"{source.stem}-{context}")
         mlflow.log_input(dataset, context=context)
         mlflow.log_metric(f"num_rows_{context}", len(records))

@@ -75,7 +75,8 @@ class UpdateCallback(TrainerCallback):
         for name in ("loss", "grad_norm"):
             if not math.isfinite(metrics.get(name, 0.0)):
                 raise TrainingDivergedError(
-                    f"{name} is {metrics[name]} at step {state.global_step} (learning rate {metrics.get('learning_rate', args.learning_rate):g}); "
+                    f"{name} is {metrics[name]} at step {state.global_step}, "
+                    f"learning rate {metrics.get('learning_rate', args.learning_rate):g}; "
                     "the adapter is not kept. Use a lower learning_rate or max_grad_norm"
                 )
 

@@ -60,7 +60,9 @@ class ValidationReport:
         """
         if not self.problems:
             return self
-        lines = [f"{self.path}, sheet {self.sheet!r}: {len(self.problems)} of {self.num_expectations} expectations failed"]
+        lines = [
+            f"{self.path}, sheet {self.sheet!r}: {len(self.problems)} of {self.num_expectations} expectations failed"
+        ]
         lines += [f"  - {problem_line(problem)}" for problem in self.problems]
         raise BadWorkbookError("\n".join(lines))
 
@@ -90,7 +92,9 @@ def validate(table: Table, docs_folder: Path | None) -> ValidationReport:
         records=records,
         problems=tuple(problems),
         num_rows=len(cleaned),
-        num_cleaned=sum(isinstance(raw, str) and raw != new for raw, new in zip(table.rows["label"], cleaned["label"], strict=True)),
+        num_cleaned=sum(
+            isinstance(raw, str) and raw != new for raw, new in zip(table.rows["label"], cleaned["label"], strict=True)
+        ),
         num_duplicates=len(valid) - len(unique),
         extra_columns=table.extra_columns,
         docs=docs,
@@ -107,11 +111,15 @@ def _clean(rows: pd.DataFrame) -> pd.DataFrame:
             "label": rows["label"].map(lambda cell: clean_label(cell) or None if isinstance(cell, str) else None),
             "label_type": rows["label"].map(lambda cell: "nothing" if cell in (None, "") else type(cell).__name__),
             "language": languages.map(lambda text: canonical_language(text) or text or None),
-            "sensitive": rows["sensitive"].map(_text).map(lambda text: _ANSWER_WORDS.get(text.casefold(), text) or None),
+            "sensitive": rows["sensitive"]
+            .map(_text)
+            .map(lambda text: _ANSWER_WORDS.get(text.casefold(), text) or None),
         },
         dtype=object,
     )
-    cleaned["label_language_answers"] = cleaned.groupby(["label", "language"], dropna=False)["sensitive"].transform("nunique")
+    cleaned["label_language_answers"] = cleaned.groupby(["label", "language"], dropna=False)["sensitive"].transform(
+        "nunique"
+    )
     return cleaned
 
 
@@ -163,13 +171,11 @@ def _expectations() -> list[Any]:
         ),
         expect(
             gxe.ExpectColumnValuesToNotMatchRegex,
-            "the label contains control or text-direction characters, which make it read differently than it is; retype it",
+            "the label contains control or text-direction characters, so it reads as it is not; retype it",
             column="label",
             regex=_CONTROL,
         ),
-        expect(
-            gxe.ExpectColumnValuesToNotBeNull, "the language is empty; write e.g. English or en", column="language"
-        ),
+        expect(gxe.ExpectColumnValuesToNotBeNull, "the language is empty; write e.g. English or en", column="language"),
         expect(
             gxe.ExpectColumnValuesToBeInSet,
             "the language is not known; write its English name or two-letter code, e.g. English or en",
@@ -208,11 +214,18 @@ def _run_checkpoint(rows: pd.DataFrame, docs_folder: Path | None) -> tuple[list[
             site_config={
                 "class_name": "SiteBuilder",
                 "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-                "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs_folder.resolve())},
+                "store_backend": {
+                    "class_name": "TupleFilesystemStoreBackend",
+                    "base_directory": str(docs_folder.resolve()),
+                },
             },
         )
         actions.append(UpdateDataDocsAction(name="data_docs", site_names=["workbook"]))
-    batch = context.data_sources.add_pandas("workbook").add_dataframe_asset("rows").add_batch_definition_whole_dataframe("all")
+    batch = (
+        context.data_sources.add_pandas("workbook")
+        .add_dataframe_asset("rows")
+        .add_batch_definition_whole_dataframe("all")
+    )
     suite = context.suites.add(gx.ExpectationSuite(name="labels", expectations=_expectations()))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name="labels", data=batch, suite=suite))
     checkpoint = context.checkpoints.add(
@@ -243,5 +256,7 @@ def _problem(result: Any) -> Problem:
         expectation=config.type,
         column=config.kwargs.get("column", ""),
         rows=tuple(sorted(int(row) for entry in index for row in entry["row"])),
-        message=config.meta["message"] if not result.exception_info.get("raised_exception") else f"could not be checked: {result.exception_info}",
+        message=config.meta["message"]
+        if not result.exception_info.get("raised_exception")
+        else f"could not be checked: {result.exception_info}",
     )

@@ -1,5 +1,6 @@
 """Reading the workbook: which cells hold what, before anything is judged."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,16 +41,17 @@ def read_workbook(config: DataConfig) -> Table:
     position = {ours: _find_column(theirs, header, path, sheet) for ours, theirs in wanted.items()}
     if len(cells) - 1 > config.max_rows:
         raise BadWorkbookError(
-            f"{path}, sheet {sheet!r}: has {len(cells) - 1:,} rows, more than data.max_rows = {config.max_rows:,}; raise it if that is meant"
+            f"{path}, sheet {sheet!r}: has {len(cells) - 1:,} rows, more than data.max_rows = {config.max_rows:,}; "
+            "raise it if that is meant"
         )
     body = {ours: [row[at] for row in cells[1:]] for ours, at in position.items()}
     rows = pd.DataFrame({"row": range(2, len(cells) + 1), **body}, dtype=object)
     blank = rows[list(wanted)].map(lambda cell: cell is None or cell == "").all(axis=1)
     used = [name for at, name in enumerate(header) if name and at not in position.values()]
-    return Table(path, sheet, rows[~blank].reset_index(drop=True), tuple(used))
+    return Table(path, sheet, rows.loc[~blank].reset_index(drop=True), tuple(used))
 
 
-def _read_cells(path: Path, wanted: str | None) -> tuple[str, list[list[object]]]:
+def _read_cells(path: Path, wanted: str | None) -> tuple[str, Sequence[Sequence[object]]]:
     if not path.exists():
         raise BadWorkbookError(f"{path}: there is no such file; give the workbook with --data FILE")
     if not path.is_file():
@@ -67,7 +69,8 @@ def _read_cells(path: Path, wanted: str | None) -> tuple[str, list[list[object]]
     except (CalamineError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise BadWorkbookError(
-            f"{path}: cannot be read as an .xlsx workbook ({reason}); open it in a spreadsheet program and save it as .xlsx"
+            f"{path}: cannot be read as an .xlsx workbook ({reason}); "
+            "open it in a spreadsheet program and save it as .xlsx"
         ) from None
 
 
@@ -77,5 +80,9 @@ def _find_column(wanted: str, header: list[str], path: Path, sheet: str) -> int:
         return matches[0]
     found = ", ".join(repr(name) for name in header if name) or "none"
     problem = f"has {len(matches)} columns named {wanted!r}" if matches else f"has no column {wanted!r}"
-    remedy = "keep one of them" if matches else "rename one, or set data.label_column, data.language_column, data.sensitive_column"
+    remedy = (
+        "keep one of them"
+        if matches
+        else "rename one, or set data.label_column, data.language_column, data.sensitive_column"
+    )
     raise BadWorkbookError(f"{path}, sheet {sheet!r}: {problem} (columns found: {found}); {remedy}")

@@ -31,7 +31,9 @@ def evaluate_models(
         report = evaluate(models, splits.test, unseen, progress)
         _log(report)
     create_table_artifact(
-        report.summary_rows(), key="evaluation", description="Test split; unseen_accuracy: concepts that are in no training text"
+        report.summary_rows(),
+        key="evaluation",
+        description="Test split; unseen_accuracy: concepts that are in no training text",
     )
     return report
 

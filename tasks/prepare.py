@@ -39,7 +39,8 @@ def validate_workbook(config: RunConfig, run: TrackedRun) -> ValidationReport:
         f"### {report.path.name}, sheet {report.sheet}\n\n"
         f"{report.num_expectations - len(report.problems)} of {report.num_expectations} expectations hold. "
         f"{report.num_rows:,} rows, {len(report.records):,} used, {report.num_cleaned:,} labels cleaned, "
-        f"{report.num_duplicates:,} duplicates left out. Columns not used: {', '.join(report.extra_columns) or 'none'}.\n\n{lines}",
+        f"{report.num_duplicates:,} duplicates left out. "
+        f"Columns not used: {', '.join(report.extra_columns) or 'none'}.\n\n{lines}",
         key="validation",
         description="Great Expectations on the workbook",
     )
@@ -57,7 +58,12 @@ def prepare_splits(config: RunConfig, report: ValidationReport, run: TrackedRun)
         log_datasets(report.path, report.fingerprint, {"dataset": report.records, **sides})
     create_table_artifact(
         [
-            {"split": name, "rows": len(side), "sensitive": sum(r.sensitive for r in side), "languages": len({r.language for r in side})}
+            {
+                "split": name,
+                "rows": len(side),
+                "sensitive": sum(r.sensitive for r in side),
+                "languages": len({r.language for r in side}),
+            }
             for name, side in sides.items()
         ],
         key="splits",

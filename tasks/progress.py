@@ -1,6 +1,7 @@
 """Progress of a long task: a bar in Prefect's UI, lines in the log."""
 
 import time
+from typing import cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -15,7 +16,7 @@ class Progress:
     """A progress artifact that is updated at most every two seconds."""
 
     def __init__(self, key: str, description: str) -> None:
-        self._artifact: UUID = create_progress_artifact(0.0, key=key, description=description)
+        self._artifact = cast("UUID", create_progress_artifact(0.0, key=key, description=description))
         self._updated = time.monotonic()
         self._log = get_run_logger()
 

@@ -51,7 +51,8 @@ def decide_promotion(config: RunConfig, report: EvaluationReport, run: TrackedRu
     """Hold the DPO adapter against the gate, and say why it passes or does not."""
     decision = decide(report.test["dpo"], report.test.get("production"), config.gate)
     rules = "\n".join(
-        f"| {rule.name} | {rule.value:.4f} | {rule.threshold:.4f} | {'passed' if rule.passed else '**failed**'} |" for rule in decision.rules
+        f"| {rule.name} | {rule.value:.4f} | {rule.threshold:.4f} | {'passed' if rule.passed else '**failed**'} |"
+        for rule in decision.rules
     )
     page = f"### {decision.reason}\n\n| rule | value | threshold | verdict |\n|---|---|---|---|\n{rules}\n"
     if report.test["sft"].f1 > report.test["dpo"].f1:

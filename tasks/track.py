@@ -14,8 +14,12 @@ from pii_finetune.tracking import TrackedRun, close_run, configure_tracking, ope
 @task(name="open MLflow run", retries=3, retry_delay_seconds=5)
 def open_tracked_run(config: RunConfig) -> TrackedRun:
     """Start the parent run and link to it."""
-    run = open_run(config, {"prefect_flow_run_id": str(flow_run.get_id()), "prefect_flow_run_name": str(flow_run.get_name())})
-    create_link_artifact(run.url, key="mlflow-run", link_text="this run in MLflow", description="Params, metrics, pictures, adapters")
+    run = open_run(
+        config, {"prefect_flow_run_id": str(flow_run.get_id()), "prefect_flow_run_name": str(flow_run.get_name())}
+    )
+    create_link_artifact(
+        run.url, key="mlflow-run", link_text="this run in MLflow", description="Params, metrics, pictures, adapters"
+    )
     return run
 
 

@@ -1,0 +1,168 @@
+"""`make up`: Prefect and MLflow servers, work pool, deployments and a worker in one terminal; ctrl-C stops all."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO
+
+import httpx
+from rich.console import Console
+
+from pii_finetune.paths import ROOT
+from pii_finetune.tracking import DEFAULT_STORE
+
+PREFECT_PORT = int(os.environ.get("PREFECT_PORT", "4200"))
+MLFLOW_PORT = int(os.environ.get("MLFLOW_PORT", "5000"))
+WORK_POOL = "gpu"
+_START_SECONDS = 120
+_STOP_SECONDS = 15
+_BIN = Path(sys.executable).parent
+
+console = Console(highlight=False)
+
+
+class Stack:
+    """Processes started in order and stopped in reverse."""
+
+    def __init__(self) -> None:
+        self.prefect_api = f"http://127.0.0.1:{PREFECT_PORT}/api"
+        self.mlflow = f"http://127.0.0.1:{MLFLOW_PORT}"
+        self._environment = os.environ | {
+            "PREFECT_API_URL": self.prefect_api,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_CLI_PROMPT": "false",
+            "PII_FINETUNE_ROOT": str(ROOT),
+            "MLFLOW_TRACKING_URI": self.mlflow,
+            "PATH": f"{_BIN}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
+        self._processes: list[tuple[str, subprocess.Popen[str]]] = []
+
+    def start(self) -> None:
+        """Start everything and wait until it answers."""
+        DEFAULT_STORE.mkdir(exist_ok=True)
+        for name, url, port in (("Prefect", self.prefect_api, PREFECT_PORT), ("MLflow", self.mlflow, MLFLOW_PORT)):
+            if _answers(url):
+                raise RuntimeError(
+                    f"something answers on port {port} already; stop it, or set {name.upper()}_PORT to a free port"
+                )
+        self._spawn(
+            "prefect", [str(_BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(PREFECT_PORT)]
+        )
+        self._spawn("mlflow", self._mlflow_command())
+        self._wait_for("prefect", f"{self.prefect_api}/health")
+        self._wait_for("mlflow", f"{self.mlflow}/health")
+        self._call("work-pool", "create", WORK_POOL, "--type", "process", "--overwrite")
+        self._call("deploy", "--all", "--prefect-file", str(ROOT / "prefect.yaml"))
+        self._spawn("worker", [str(_BIN / "prefect"), "worker", "start", "--pool", WORK_POOL, "--name", "local"])
+
+    def watch(self) -> None:
+        """Return when a process ends by itself."""
+        while all(process.poll() is None for _, process in self._processes):
+            time.sleep(0.5)
+        ended = next(name for name, process in self._processes if process.poll() is not None)
+        raise RuntimeError(f"{ended} ended by itself; its last lines are above")
+
+    def stop(self) -> None:
+        """Stop all processes, the last started first; what does not end in time is killed."""
+        for name, process in reversed(self._processes):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT if name == "worker" else signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_STOP_SECONDS)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # children that outlived their parent
+            console.print(f"[dim]{name} stopped[/]")
+
+    def _mlflow_command(self) -> list[str]:
+        artifacts = (DEFAULT_STORE / "artifacts").as_uri()
+        store = f"sqlite:///{DEFAULT_STORE / 'mlflow.db'}"
+        options = [
+            "--backend-store-uri",
+            store,
+            "--default-artifact-root",
+            artifacts,
+            "--host",
+            "127.0.0.1",
+            "--workers",
+            "1",
+        ]
+        return [str(_BIN / "mlflow"), "server", *options, "--port", str(MLFLOW_PORT)]
+
+    def _spawn(self, name: str, command: list[str]) -> None:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # ctrl-C reaches only us; we stop the others in order
+        )
+        self._processes.append((name, process))
+        threading.Thread(target=_relay, args=(name, process.stdout), daemon=True).start()
+
+    def _wait_for(self, name: str, url: str) -> None:
+        process = dict(self._processes)[name]
+        deadline = time.monotonic() + _START_SECONDS
+        while not _answers(url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{name} did not start; its last lines are above")
+            time.sleep(0.3)
+
+    def _call(self, *arguments: str) -> None:
+        done = subprocess.run(
+            [str(_BIN / "prefect"), "--no-prompt", *arguments],
+            cwd=ROOT,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"prefect {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _relay(name: str, lines: IO[str] | None) -> None:
+    for line in lines or ():
+        console.print(f"[dim]{name:>8}[/] ", end="")
+        console.print(line.rstrip(), markup=False, soft_wrap=True)
+
+
+def main() -> int:
+    """Start, say where things are, wait, stop."""
+    stack = Stack()
+    prefect = f"{_BIN.relative_to(ROOT) if _BIN.is_relative_to(ROOT) else _BIN}/prefect"
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        stack.start()
+        console.print(
+            f"\n[bold green]up[/]  Prefect {stack.prefect_api.removesuffix('/api')}   MLflow {stack.mlflow}\n"
+            f"in another terminal:  export PREFECT_API_URL={stack.prefect_api}\n"
+            f"                      {prefect} deployment run pii-finetune/main --watch\n"
+            "ctrl-C stops all of it\n"
+        )
+        stack.watch()
+    except KeyboardInterrupt:
+        return 0
+    except RuntimeError as error:
+        console.print(f"[bold red]make up:[/] {error}", soft_wrap=True)
+        return 1
+    finally:
+        stack.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

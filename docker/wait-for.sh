@@ -1,0 +1,29 @@
+#!/bin/bash
+# wait-for.sh TARGET... -- COMMAND...: run COMMAND once every TARGET answers.
+#
+# TARGET is a postgresql:// or http:// address. Each service waits for what it needs by itself, because not every
+# container engine honours `depends_on: condition: service_healthy`, and none does after a reboot.
+set -euo pipefail
+readonly WAIT_SECONDS=${WAIT_SECONDS:-300}
+
+answers() { # a real login and a real page: an open port may belong to a server that is still starting
+    case $1 in
+        postgresql://*) python -c 'import sys, psycopg2; psycopg2.connect(sys.argv[1], connect_timeout=5)' "$1" ;;
+        http://*) python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)' "$1" ;;
+        *) echo "$1 is neither a postgresql:// nor an http:// address" && exit 2 ;;
+    esac
+}
+
+while [ "$1" != -- ]; do
+    until why=$(answers "$1" 2>&1); do
+        if ((SECONDS >= WAIT_SECONDS)); then
+            echo "wait-for: $1 did not answer in $WAIT_SECONDS s: ${why##*$'\n'}" >&2
+            exit 1
+        fi
+        sleep 1
+    done
+    echo "wait-for: $1 answers"
+    shift
+done
+shift
+exec "$@"
