@@ -1,5 +1,6 @@
 """`make up`: Prefect and MLflow servers, work pool, deployments and a worker in one terminal; ctrl-C stops all."""
 
+import argparse
 import contextlib
 import os
 import signal
@@ -29,7 +30,8 @@ console = Console(highlight=False)
 class Stack:
     """Processes started in order and stopped in reverse."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Path) -> None:
+        self._store = store
         self.prefect_api = f"http://127.0.0.1:{PREFECT_PORT}/api"
         self.mlflow = f"http://127.0.0.1:{MLFLOW_PORT}"
         self._environment = os.environ | {
@@ -44,7 +46,7 @@ class Stack:
 
     def start(self) -> None:
         """Start everything and wait until it answers."""
-        DEFAULT_STORE.mkdir(exist_ok=True)
+        self._store.mkdir(parents=True, exist_ok=True)
         for name, url, port in (("Prefect", self.prefect_api, PREFECT_PORT), ("MLflow", self.mlflow, MLFLOW_PORT)):
             if _answers(url):
                 raise RuntimeError(
@@ -79,8 +81,8 @@ class Stack:
             console.print(f"[dim]{name} stopped[/]")
 
     def _mlflow_command(self) -> list[str]:
-        artifacts = (DEFAULT_STORE / "artifacts").as_uri()
-        store = f"sqlite:///{DEFAULT_STORE / 'mlflow.db'}"
+        artifacts = (self._store / "artifacts").as_uri()
+        store = f"sqlite:///{self._store / 'mlflow.db'}"
         options = [
             "--backend-store-uri",
             store,
@@ -142,7 +144,9 @@ def _relay(name: str, lines: IO[str] | None) -> None:
 
 def main() -> int:
     """Start, say where things are, wait, stop."""
-    stack = Stack()
+    parser = argparse.ArgumentParser(prog="make up", description=__doc__)
+    parser.add_argument("--store", type=Path, default=DEFAULT_STORE, help="folder of MLflow's runs (default: mlruns/)")
+    stack = Stack(parser.parse_args().store.resolve())
     prefect = f"{_BIN.relative_to(ROOT) if _BIN.is_relative_to(ROOT) else _BIN}/prefect"
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:

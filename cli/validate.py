@@ -1,5 +1,6 @@
 """`pii-finetune validate FILE`."""
 
+import logging
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pii_finetune.workbook import read_workbook
 
 def validate(file: Path, docs: Path | None, assignments: list[str]) -> int:
     """Validate a workbook as a run would, and show what is in it."""
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
     config = build_config("embedded", str(file.resolve()), parse_assignments(assignments))
     report = validation.validate(read_workbook(config.data), docs)
     console = Console()

@@ -9,8 +9,7 @@ readonly WAIT_SECONDS=${WAIT_SECONDS:-300}
 answers() { # a real login and a real page: an open port may belong to a server that is still starting
     case $1 in
         postgresql://*) python -c 'import sys, psycopg2; psycopg2.connect(sys.argv[1], connect_timeout=5)' "$1" ;;
-        http://*) python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)' "$1" ;;
-        *) echo "$1 is neither a postgresql:// nor an http:// address" && exit 2 ;;
+        *) python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)' "$1" ;;
     esac
 }
 

@@ -6,6 +6,7 @@ from prefect import flow
 
 from pii_finetune.evaluation import EvaluationReport
 from pii_finetune.gate import Decision
+from pii_finetune.quiet import quiet_libraries
 from pii_finetune.tracking import TrackedRun
 from tasks.evaluate import evaluate_models
 from tasks.logs import show_user_errors_plainly
@@ -27,6 +28,7 @@ def finetune(profile: str = "embedded", data: str | None = None, overrides: dict
         overrides: settings by dotted path, e.g. {"sft.learning_rate": 1e-3}.
     """
     show_user_errors_plainly()
+    quiet_libraries()
     config = check_settings(profile, data, overrides)
     with tracked_run(config) as run:
         workbook = validate_workbook(config, run)

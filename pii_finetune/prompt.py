@@ -7,7 +7,7 @@ from pii_finetune.languages import UNKNOWN
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SYSTEM = "Does the label name sensitive personal data? Answer yes or no."
+SYSTEM = "Sensitive personal data? Answer yes or no."
 
 # Every special token of Qwen2.5 and of the embedded base is written <...>, and the label stands in quotation marks.
 # Without these three characters a label can neither become a token of the dialogue nor end its own quotation.
@@ -18,7 +18,7 @@ def build_messages(label: str, language: str | None) -> list[dict[str, str]]:
     """Return the system and user turn that ask about one label."""
     return [
         {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": f'{language or UNKNOWN} label: "{label.translate(_AS_DATA)}"'},
+        {"role": "user", "content": f'{language or UNKNOWN} field: "{label.translate(_AS_DATA)}"'},
     ]
 
 

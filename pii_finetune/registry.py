@@ -1,7 +1,5 @@
 """MLflow's model registry: the only module that changes it."""
 
-import logging
-import warnings
 from pathlib import Path
 
 import mlflow
@@ -30,16 +28,12 @@ _SERVING_PACKAGES = (
     "accelerate",
 )
 
-# Stages are what `models:/pii-dpo/Production` means; MLflow warns about them at every call.
-warnings.filterwarnings("ignore", message=".*[sS]tages? .*deprecated", category=FutureWarning)
-
 
 def register(name: str, model_folder: Path, tags: dict[str, str]) -> ModelVersion:
     """Log the folder as a pyfunc model of the active run and register it as a new version of `name`."""
     from pii_finetune.production_model import SIGNATURE
 
     package = Path(pii_finetune.__file__).parent
-    logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)  # notes on type hints, addressed to model authors
     info = mlflow.pyfunc.log_model(
         name=name,
         python_model=str(package / "production_model.py"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pii_finetune.base_model import portable_name
 from pii_finetune.config import RunConfig, TrainingSection
@@ -83,6 +83,7 @@ class UpdateCallback(TrainerCallback):
 
 def finish(trainer: Any, config: RunConfig, folder: Path) -> Adapter:
     """Train, then save the adapter alone: no optimizer, no reference copy, no pickled arguments."""
+    trainer.remove_callback(PrinterCallback)  # the updates say it already
     outcome = trainer.train()
     path = folder / "adapter"
     shutil.rmtree(path, ignore_errors=True)

@@ -1,6 +1,5 @@
 """Judging the rows with Great Expectations: the only module that knows it."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,8 +202,6 @@ def _run_checkpoint(rows: pd.DataFrame, docs_folder: Path | None) -> tuple[list[
     import great_expectations as gx
     from great_expectations.checkpoint import UpdateDataDocsAction
 
-    for noisy in ("great_expectations", "great_expectations.checkpoint"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}  # pyright: ignore[reportAttributeAccessIssue]
     actions = []

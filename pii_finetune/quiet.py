@@ -1,0 +1,34 @@
+"""Keeping libraries from talking over a run's own log."""
+
+import logging
+import os
+import warnings
+
+_CHATTY = (
+    "bitsandbytes",  # that its CPU kernels are not installed; nf4 runs on CUDA only
+    "great_expectations",
+    "mlflow.pyfunc",  # notes on type hints, addressed to model authors
+    "mlflow.store.db.utils",
+    "mlflow.system_metrics.system_metrics_monitor",
+    "mlflow.tracking._model_registry.client",
+    "mlflow.tracking._model_registry.fluent",
+    "alembic",
+)
+
+
+def quiet_libraries() -> None:
+    """Silence progress bars, notes and deprecation warnings that a user of this project can do nothing about."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for library in ("mlflow", "transformers", "trl", "peft", "torch", "pydantic"):
+        warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
+    warnings.filterwarnings("ignore", message=".*stages? .*deprecated", category=FutureWarning)
+
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()

@@ -1,0 +1,117 @@
+import asyncio
+import math
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.finetune import finetune
+from pii_finetune.errors import BadWorkbookError
+
+pytestmark = pytest.mark.slow
+
+QUICK = {"sft.max_steps": 8, "dpo.max_steps": 2, "data.unseen": None, "gate.minimum_f1": 0.0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _prefect():
+    """A real Prefect API with a database of its own."""
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def runs(store, small_workbook):
+    """The same data twice: the first run finds nothing in production, the second its own equal."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store / 'mlflow.db'}")
+        settings = QUICK | {"output_dir": str(store / "outputs")}
+        yield [finetune("embedded", str(small_workbook), settings) for _ in range(2)]
+
+
+def artifacts(key):
+    async def read():
+        async with get_client() as client:
+            found = await client.read_artifacts()
+            return [artifact for artifact in found if artifact.key == key]
+
+    return asyncio.run(read())
+
+
+def test_the_first_model_is_promoted_and_an_equal_one_is_refused(runs):
+    (_, _, pair, first), (_, report, _, second) = runs
+    assert first.promote
+    assert "there was no model in Production" in first.reason
+    assert not second.promote
+    assert "equal to" in second.reason
+    assert report.test["production"].f1 == report.test["dpo"].f1
+    client = MlflowClient()
+    for name, version in (("pii-dpo", pair.dpo_version), ("pii-sft", pair.sft_version)):
+        in_production = [v for v in client.search_model_versions(f"name='{name}'") if v.current_stage == "Production"]
+        assert [str(v.version) for v in in_production] == [version]
+        assert str(client.get_model_version_by_alias(name, "champion").version) == version
+
+
+def test_a_candidate_below_the_minimum_is_refused_even_without_a_model_in_production(
+    store, small_workbook, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store / 'empty.db'}")
+    _, _, _, decision = finetune(
+        "embedded", str(small_workbook), QUICK | {"gate.minimum_f1": 1.0, "output_dir": str(store)}
+    )
+    assert not decision.promote
+    assert "does not reach gate.minimum_f1" in decision.reason
+    assert not [v for v in MlflowClient().search_model_versions("name='pii-dpo'") if v.current_stage == "Production"]
+    mlflow.set_tracking_uri(None)
+
+
+def test_mlflow_holds_one_parent_with_a_child_a_stage(runs, store, monkeypatch):
+    mlflow.set_tracking_uri(f"sqlite:///{store / 'mlflow.db'}")
+    client = MlflowClient()
+    tracked, report, _, _ = runs[0]
+    parent = client.get_run(tracked.run_id)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["sft.max_steps"] == "8"
+    assert parent.data.params["lora.r"] == "16"
+    assert {"dataset_fingerprint", "profile", "git_commit", "prefect_flow_run_id", "decision"} <= set(parent.data.tags)
+    assert len(parent.inputs.dataset_inputs) == 4
+    children = client.search_runs([tracked.experiment_id], f"tags.mlflow.parentRunId = '{tracked.run_id}'")
+    by_stage = {child.data.tags["stage"]: child for child in children}
+    assert set(by_stage) == {"sft", "dpo", "evaluate"}
+    assert all(child.info.status == "FINISHED" for child in children)
+    losses = client.get_metric_history(by_stage["sft"].info.run_id, "loss")
+    assert losses
+    assert all(math.isfinite(point.value) for point in losses)
+    files = {file.path for file in client.list_artifacts(by_stage["evaluate"].info.run_id)}
+    assert {"models.png", "confusion.png", "languages.png", "predictions.json", "languages.json"} <= files
+    adapter = {file.path for file in client.list_artifacts(by_stage["dpo"].info.run_id, "adapter")}
+    assert adapter == {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}
+    assert "data-docs" in {file.path for file in client.list_artifacts(tracked.run_id)}
+    assert len(report.predictions) == report.test["dpo"].num_rows
+
+
+def test_prefect_holds_progress_tables_links_and_the_reason(runs):
+    assert {artifact.data for artifact in artifacts("sft-progress")} == {100.0}
+    assert "no model in Production" in artifacts("promotion")[0].data or "equal to" in artifacts("promotion")[0].data
+    assert artifacts("evaluation")
+    assert artifacts("validation")
+    assert artifacts("mlflow-run")
+
+
+def test_a_bad_workbook_fails_the_run_and_leaves_its_mlflow_run_failed(store, tmp_path, monkeypatch):
+    from make_data.workbook import write_workbook
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store / 'bad.db'}")
+    path = tmp_path / "bad.xlsx"
+    write_workbook([(f"label {n}", "English", "maybe" if n == 3 else "yes") for n in range(30)], path)
+    with pytest.raises(BadWorkbookError, match="row 5"):
+        finetune("embedded", str(path), QUICK | {"output_dir": str(tmp_path)})
+    runs = MlflowClient().search_runs(["1"])
+    assert [run.info.status for run in runs] == ["FAILED"]
