@@ -136,6 +136,7 @@ def pretrain(
     seconds = time.monotonic() - started
     model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)  # it is written readable to its owner alone
     before = [] if start_from is None else json.loads((start_from / "pretraining.json").read_text(encoding="utf-8"))
     figures = {
         "num_steps": num_steps,

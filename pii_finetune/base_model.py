@@ -101,6 +101,11 @@ def load_base(base: BaseConfig) -> PreTrainedModel:
 
 def _from_pretrained(kind: Any, base: BaseConfig, **arguments: Any) -> Any:
     folder = local_folder(base)
+    if folder is None and (parent := resolve(base.name).parent).is_dir():  # meant as a folder: not a word to the hub
+        raise MissingModelError(
+            f"base.name = {base.name!r}: there is no such folder in {parent}; "
+            "give a folder that holds a model, or the hub's id of one"
+        )
     try:
         return kind.from_pretrained(
             folder or base.name, revision=base.revision if folder is None else None, **arguments

@@ -30,9 +30,9 @@ class TrackedRun:
 
     @property
     def url(self) -> str:
-        """Where the run is seen: in the UI of the tracking server, or of one started on the local store."""
-        server = mlflow.get_tracking_uri()
-        host = server if server.startswith("http") else "http://127.0.0.1:5000"
+        """Where a person sees the run; MLFLOW_UI_URL says so where browsers know the server by another name."""
+        server = os.environ.get("MLFLOW_UI_URL") or mlflow.get_tracking_uri()
+        host = server.rstrip("/") if server.startswith("http") else "http://127.0.0.1:5000"
         return f"{host}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
 

@@ -1,0 +1,87 @@
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pii_finetune.labels import TECHNICAL_PREFIXES, clean_label, fold_label
+
+# Everything but invisible characters, which are tested one by one
+TEXT = st.text(st.characters(exclude_categories=["Cs", "Cf"]), max_size=30)
+WORDS = st.lists(st.from_regex(r"[a-zé]{2,8}", fullmatch=True), min_size=1, max_size=4)
+
+
+@given(TEXT)
+def test_cleaning_twice_is_cleaning_once(text: str):
+    assert clean_label(clean_label(text)) == clean_label(text)
+
+
+@given(TEXT)
+def test_a_clean_label_is_nfc_and_without_white_space_at_its_ends_or_doubled(text: str):
+    cleaned = clean_label(text)
+    assert cleaned == unicodedata.normalize("NFC", cleaned) == cleaned.strip()
+    assert "  " not in cleaned
+    assert "\n" not in cleaned
+
+
+@pytest.mark.parametrize("invisible", ["\u200b", "\u2060", "\ufeff", "\u00ad"])
+def test_invisible_characters_are_removed(invisible: str):
+    assert clean_label(f"{invisible}first{invisible} name") == "first name"
+
+
+def test_joiners_of_indic_scripts_and_emoji_stay():
+    assert clean_label("क्‍ष") == "क्‍ष"
+    assert clean_label("👩‍💻 role") == "👩‍💻 role"
+
+
+@given(WORDS)
+def test_all_surface_forms_of_a_label_have_one_key(words: list[str]):
+    forms = [
+        " ".join(words),
+        " ".join(words).title(),
+        "_".join(words),
+        "_".join(words).upper(),
+        "-".join(words),
+        words[0] + "".join(word.capitalize() for word in words[1:]),
+        "".join(word.capitalize() for word in words),
+        "customer." + "_".join(words),
+        "crm.contact." + "_".join(words),
+        "  ".join(words) + "\u00a0",
+    ]
+    assert len({fold_label(form) for form in forms}) == 1
+
+
+@given(WORDS.filter(lambda words: words[0] not in TECHNICAL_PREFIXES), st.sampled_from(TECHNICAL_PREFIXES))
+def test_a_technical_prefix_does_not_make_another_label(words: list[str], prefix: str):
+    key = fold_label(" ".join(words))
+    assert fold_label("_".join([prefix, *words])) == fold_label(prefix + "".join(w.capitalize() for w in words)) == key
+
+
+@given(TEXT)
+def test_the_key_of_a_key_without_plural_is_the_key(text: str):
+    key = fold_label(text)
+    if not key.endswith("s"):  # one "s" is dropped each time
+        assert fold_label(key.casefold()) == fold_label(key)
+
+
+@given(TEXT.filter(clean_label))
+def test_no_label_has_an_empty_key(text: str):
+    assert fold_label(text)
+
+
+def test_singular_and_plural_have_one_key_and_short_words_stay():
+    assert fold_label("first names") == fold_label("FirstName")
+    assert fold_label("gas") == "gas"
+
+
+@pytest.mark.parametrize(("one", "other"), [("pêche", "péché"), ("año", "ano"), ("first name", "last name")])
+def test_accents_and_words_make_different_labels(one: str, other: str):
+    assert fold_label(one) != fold_label(other)
+
+
+def test_a_prefix_alone_is_a_label():
+    assert fold_label("col") == "col"
+
+
+def test_decomposed_and_composed_letters_are_one_label():
+    assert fold_label(unicodedata.normalize("NFD", "prénom")) == fold_label("prénom")
