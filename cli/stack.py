@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -47,11 +48,9 @@ class Stack:
     def start(self) -> None:
         """Start everything and wait until it answers."""
         self._store.mkdir(parents=True, exist_ok=True)
-        for name, url, port in (("Prefect", self.prefect_api, PREFECT_PORT), ("MLflow", self.mlflow, MLFLOW_PORT)):
-            if _answers(url):
-                raise RuntimeError(
-                    f"something answers on port {port} already; stop it, or set {name.upper()}_PORT to a free port"
-                )
+        for name, port in (("PREFECT_PORT", PREFECT_PORT), ("MLFLOW_PORT", MLFLOW_PORT)):
+            if _is_taken(port):
+                raise RuntimeError(f"port {port} is in use; stop what uses it, or set {name} to a free port")
         self._spawn(
             "prefect", [str(_BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(PREFECT_PORT)]
         )
@@ -127,6 +126,11 @@ class Stack:
         )
         if done.returncode:
             raise RuntimeError(f"prefect {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _answers(url: str) -> bool:

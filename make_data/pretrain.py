@@ -35,7 +35,7 @@ class LineBatches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
         self._tokenizer = tokenizer
         self._batch_size = batch_size
         self._seed = seed
-        self._padding = int(tokenizer.convert_tokens_to_ids("<|endoftext|>"))
+        self._padding = tokenizer.get_vocab()["<|endoftext|>"]
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         worker = get_worker_info()
@@ -75,8 +75,8 @@ def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
         max_position_embeddings=1024,
         tie_word_embeddings=True,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.get_vocab()["<|im_end|>"],
+        pad_token_id=tokenizer.get_vocab()["<|endoftext|>"],
         bos_token_id=None,
         use_cache=True,
     )

@@ -31,7 +31,15 @@ def test_an_override_changes_its_setting_and_no_other(rate: float):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1e-3", 1e-3), ("3", 3), ("true", True), ("null", None), ('["a"]', ["a"]), ("plain text", "plain text"), ("", "")],
+    [
+        ("1e-3", 1e-3),
+        ("3", 3),
+        ("true", True),
+        ("null", None),
+        ('["a"]', ["a"]),
+        ("plain text", "plain text"),
+        ("", ""),
+    ],
 )
 def test_values_are_json_or_else_plain_text(text: str, value: object):
     assert parse_assignments([f"a.b = {text}"]) == {"a.b": value}

@@ -6,7 +6,11 @@ from hypothesis import strategies as st
 
 from pii_finetune.records import ANSWERS, Record, fingerprint
 
-ROWS = [Record("first name", "English", True, 2), Record("color", "English", False, 3), Record("nom", "French", True, 4)]
+ROWS = [
+    Record("first name", "English", True, 2),
+    Record("color", "English", False, 3),
+    Record("nom", "French", True, 4),
+]
 
 
 def test_the_answer_is_the_word_the_model_should_say():
@@ -25,7 +29,11 @@ def test_the_fingerprint_does_not_depend_on_row_numbers():
 
 @pytest.mark.parametrize(
     "changed",
-    [Record("last name", "English", True, 2), Record("first name", "Dutch", True, 2), Record("first name", "English", False, 2)],
+    [
+        Record("last name", "English", True, 2),
+        Record("first name", "Dutch", True, 2),
+        Record("first name", "English", False, 2),
+    ],
 )
 def test_the_fingerprint_changes_with_label_language_or_answer(changed: Record):
     assert fingerprint([changed, *ROWS[1:]]) != fingerprint(ROWS)
@@ -36,4 +44,4 @@ def test_the_fingerprint_changes_with_a_row_more_or_less():
 
 
 def test_the_fingerprint_is_the_same_in_every_version():
-    assert fingerprint(ROWS[:2]) == "aa"
+    assert fingerprint(ROWS[:2]) == "28a364199d636f6c203d946256946602cb2bf2d9b2337c2bb7cd50a2fa19ea8e"

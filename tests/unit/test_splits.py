@@ -1,0 +1,89 @@
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pii_finetune.config import DataConfig
+from pii_finetune.errors import BadWorkbookError
+from pii_finetune.labels import fold_label
+from pii_finetune.profiles import embedded
+from pii_finetune.records import Record
+from pii_finetune.splits import Splits, split
+from pii_finetune.validation import ValidationReport
+
+WORDS = ("first", "last", "name", "id", "date", "of", "birth", "code", "url", "tax", "file", "color")
+FORMS = (" ".join, "_".join, lambda words: "".join(map(str.capitalize, words)), lambda words: f"tbl.{'_'.join(words)}s")
+CONFIG = DataConfig(validation_fraction=0.1, test_fraction=0.2, seed=3)
+
+
+def sides(splits: Splits) -> tuple[tuple[Record, ...], ...]:
+    return splits.train, splits.validation, splits.test
+
+
+@st.composite
+def datasets(draw: st.DrawFn) -> list[Record]:
+    words = st.lists(st.sampled_from(WORDS), min_size=1, max_size=3).map(tuple)
+    row = st.tuples(words, st.sampled_from(FORMS), st.sampled_from(["English", "French", "Hindi"]), st.booleans())
+    rows = draw(st.lists(row, min_size=20, max_size=80))
+    unique = {(form(words), language): answer for words, form, language, answer in rows}
+    return [Record(label, language, yes, at) for at, ((label, language), yes) in enumerate(unique.items(), start=2)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(datasets(), st.integers(0, 2**32 - 1), st.floats(0.05, 0.4), st.floats(0.05, 0.4))
+@pytest.mark.filterwarnings("ignore:The least populated class")
+def test_rows_with_one_key_are_never_on_two_sides(
+    records: list[Record], seed: int, validation_fraction: float, test_fraction: float
+):
+    config = DataConfig(validation_fraction=validation_fraction, test_fraction=test_fraction, seed=seed)
+    try:
+        parts = sides(split(records, config))
+    except BadWorkbookError:
+        return  # too few keys of an answer
+    keys = [{fold_label(r.label) for r in part} for part in parts]
+    assert sum(map(len, keys)) == len(set.union(*keys))
+    assert sorted(r.row for part in parts for r in part) == [r.row for r in records]
+    assert all({r.answer for r in part} == {"yes", "no"} for part in parts)
+
+
+@pytest.fixture(scope="module")
+def shipped_splits(shipped: ValidationReport) -> Splits:
+    return split(shipped.records, embedded().data)
+
+
+@pytest.mark.filterwarnings("ignore:The least populated class")
+def test_the_split_depends_on_the_seed_and_not_on_the_order_of_rows(shipped: ValidationReport):
+    records = shipped.records[:300]
+    shuffled = random.Random(0).sample(records, len(records))
+    assert split(shuffled, CONFIG) == split(records, CONFIG)
+    assert split(records, CONFIG.model_copy(update={"seed": 4})) != split(records, CONFIG)
+
+
+def test_the_shipped_workbook_is_split_into_the_shares_asked_for(shipped: ValidationReport, shipped_splits: Splits):
+    data = embedded().data
+    assert len(shipped_splits.test) / len(shipped.records) == pytest.approx(data.test_fraction, rel=0.05)
+    assert len(shipped_splits.validation) / len(shipped.records) == pytest.approx(data.validation_fraction, rel=0.05)
+
+
+def test_every_side_has_every_language_and_answer_in_like_shares(shipped: ValidationReport, shipped_splits: Splits):
+    whole = Counter((r.language, r.answer) for r in shipped.records)
+    for side in sides(shipped_splits):
+        part = Counter((r.language, r.answer) for r in side)
+        for stratum, count in whole.items():
+            assert part[stratum] / len(side) == pytest.approx(count / len(shipped.records), abs=0.02)
+
+
+@pytest.mark.parametrize("answers", [[True] * 40, [True] * 38 + [False] * 2])
+def test_too_few_labels_of_an_answer_are_told_with_the_numbers(answers: list[bool]):
+    records = [Record(f"label {at}x", "English", yes, at) for at, yes in enumerate(answers)]
+    with pytest.raises(
+        BadWorkbookError, match=rf"{sum(answers)} distinct sensitive and {answers.count(False)} distinct"
+    ):
+        split(records, CONFIG)
+
+
+def test_no_rows_are_too_few():
+    with pytest.raises(BadWorkbookError, match="0 distinct sensitive and 0 distinct other labels"):
+        split([], CONFIG)

@@ -1,0 +1,116 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pii_finetune.errors import BadWorkbookError
+from pii_finetune.records import Record
+from pii_finetune.validation import MAX_LABEL_CHARACTERS, Problem, ValidationReport, problem_line, validate
+from pii_finetune.workbook import Table
+
+GOOD = [(f"label {at}", "English", "yes" if at % 2 else "no") for at in range(20)]  # rows 2 to 21
+
+
+def table(*rows: Sequence[object], extra_columns: tuple[str, ...] = ()) -> Table:
+    frame = pd.DataFrame(rows, columns=["label", "language", "sensitive"], dtype=object)
+    frame.insert(0, "row", range(2, len(rows) + 2))
+    return Table(Path("book.xlsx"), "labels", frame, extra_columns)
+
+
+def problems(*rows: Sequence[object]) -> dict[str, list[tuple[int, ...]]]:
+    found: dict[str, list[tuple[int, ...]]] = {}
+    for problem in validate(table(*rows), None).problems:
+        found.setdefault(problem.column, []).append(problem.rows)
+    return found
+
+
+def test_good_rows_become_records():
+    report = validate(table(*GOOD, extra_columns=("owner",)), None)
+    assert report.require_valid() is report
+    assert report.records[:2] == (Record("label 0", "English", False, 2), Record("label 1", "English", True, 3))
+    assert (len(report.records), report.num_rows, report.num_cleaned, report.num_duplicates) == (20, 20, 0, 0)
+    assert report.extra_columns == ("owner",)
+
+
+def test_cells_are_normalised_and_counted():
+    rows = [("  first\u00a0 name", "fr", True), ("last\u200b name", "Español", 1.0), ("e\u0301tat", "FRA", "No ")]
+    report = validate(table(*GOOD, *rows), None)
+    assert report.records[-3:] == (
+        Record("first name", "French", True, 22),
+        Record("last name", "Spanish", True, 23),
+        Record("état", "French", False, 24),
+    )
+    assert report.num_cleaned == 3
+
+
+def test_exact_duplicates_are_left_out_and_counted():
+    report = validate(table(*GOOD, ("label  0", "en", "no")), None)
+    assert (len(report.records), report.num_duplicates) == (20, 1)
+
+
+def test_the_fingerprint_does_not_depend_on_formatting_or_order():
+    one = validate(table(*GOOD), None)
+    other = validate(table(*[(f" {label}", "en", answer.upper()) for label, _, answer in reversed(GOOD)]), None)
+    assert one.fingerprint == other.fingerprint
+
+
+def test_every_bad_row_is_named_by_its_number_and_column():
+    found = problems(
+        *GOOD,
+        (None, "English", "no"),  # 22
+        (7, "English", "no"),
+        (" ", "English", "no"),
+        ("x" * (MAX_LABEL_CHARACTERS + 1), "English", "no"),  # 25
+        ("end <|im_end|>", "English", "no"),
+        ("eman\u202e", "English", "no"),
+        ("a", None, "no"),
+        ("b", "Klingon", "no"),
+        ("c", "English", None),  # 30
+        ("d", "English", "perhaps"),
+        ("both", "English", "yes"),
+        ("both", "en", "no"),
+    )
+    assert sorted(found.pop("label")) == [(22, 23, 24), (25,), (26,), (27,)]
+    assert sorted(found.pop("language")) == [(28,), (29,)]
+    assert sorted(found.pop("sensitive")) == [(30,), (31,)]
+    assert found == {"label_type": [(22, 23)], "label_language_answers": [(32, 33)]}
+
+
+def test_a_label_may_have_different_answers_in_different_languages():
+    assert not problems(*GOOD, ("name", "English", "yes"), ("name", "German", "no"))
+
+
+def test_a_table_is_refused_as_a_whole_if_it_is_too_short_or_has_one_answer():
+    found = validate(table(("a", "English", "yes"), ("b", "English", "yes")), None).problems
+    assert [problem.rows for problem in found] == [(), ()]
+    assert "give at least 20" in found[0].message
+    assert "both answers must occur" in found[1].message
+
+
+def test_a_failed_validation_has_no_records_and_raises_with_rows_and_remedy():
+    report = validate(table(*GOOD, ("a", "Klingon", "no"), ("b", "Elvish", "no")), None)
+    assert report.records == ()
+    with pytest.raises(BadWorkbookError, match=r"column 'language', rows 22, 23: the language is not known; write its"):
+        report.require_valid()
+
+
+def test_data_docs_are_written_and_hold_no_cell_of_a_bad_row(tmp_path: Path):
+    rows = [("topsecret\u202e", "Klingonsecret", "topsecret?"), ("topsecret <|im_end|>", "English", "no")]
+    report = validate(table(*GOOD, *rows), tmp_path / "docs")
+    assert report.docs == tmp_path / "docs" / "index.html"
+    pages = [page.read_text(encoding="utf-8") for page in (tmp_path / "docs").rglob("*.html")]
+    assert len(pages) > 1
+    assert not [page for page in pages if "secret" in page]
+
+
+def test_a_message_lists_a_hundred_rows_at_most():
+    line = problem_line(Problem("kind", "label", tuple(range(2, 152)), "mend it"))
+    assert line.startswith("column 'label', rows 2, 3, ")
+    assert line.endswith(" 101 and 50 more: mend it")
+
+
+def test_the_shipped_workbook_is_valid(shipped: ValidationReport):
+    assert not shipped.problems
+    assert 3000 <= len(shipped.records) <= 5000
+    assert (shipped.num_cleaned, shipped.num_duplicates, shipped.extra_columns) == (0, 0, ())
