@@ -5,16 +5,18 @@ import os
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from rich.console import Console
 from rich.table import Table
 
 from pii_finetune.errors import BadConfigError, UserError
-from pii_finetune.evaluation import EvaluationReport
 from pii_finetune.overrides import parse_assignments, read_config_file
 from pii_finetune.setup import configure_run
+
+if TYPE_CHECKING:
+    from pii_finetune.evaluation import EvaluationReport
 
 
 def run(profile: str | None, config_file: Path | None, data: Path | None, assignments: list[str]) -> int:
@@ -28,7 +30,8 @@ def run(profile: str | None, config_file: Path | None, data: Path | None, assign
     workbook = str(data.resolve()) if data is not None else None
     configure_run(chosen, workbook, overrides)  # a mistake is told before any server is started
 
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
+    # The first start makes a database and compiles everything: more than the 20 s Prefect waits by default.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
     from flows.finetune import finetune
 
     state = finetune(chosen, workbook, overrides, return_state=True)
@@ -76,7 +79,7 @@ async def _task_runs(flow_run_id: UUID) -> Sequence[tuple[str, timedelta]]:
     return [(each.name.rsplit("-", 1)[0], each.total_run_time) for each in reversed(runs)]
 
 
-def _models_table(report: EvaluationReport) -> Table:
+def _models_table(report: "EvaluationReport") -> Table:
     table = Table(title="\nTest split", title_justify="left", title_style="bold")
     rows = report.summary_rows()
     for name in rows[0]:

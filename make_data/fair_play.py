@@ -12,7 +12,15 @@ from make_data.glossary import GLOSSARY, read_glossary
 from make_data.pretraining_text import Entry, read_entries
 
 MAX_SEPARATION = 0.15
-NEVER = ("sensitive", "personal", "private", "privacy", "confidential", "pii", "gdpr", "labels", "answer")
+NEVER = (
+    "sensitive",
+    "personal",
+    "private",
+    "privacy",
+    "confidential",
+    "pii",
+    "gdpr",
+)  # in no definition, example or place
 
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -40,6 +48,8 @@ def separations() -> list[tuple[str, float]]:
 
 def main() -> None:
     """Print the strongest phrases."""
+    told = [word for entry in read_entries() for word in sorted(phrases_of(entry) & set(NEVER))]
+    print(f"words that never occur: {', '.join(NEVER)}; found: {', '.join(told) or 'none'}")
     print(f"bound {MAX_SEPARATION:.2f}; strongest phrases (positive: leans to sensitive)")
     for phrase, strength in separations()[:20]:
         print(f"  {strength:+.3f}  {phrase}")

@@ -155,7 +155,7 @@ def pretrain(
 
 
 def main() -> None:
-    """Pretrain with the recipe of the shipped base; the flags are for trials."""
+    """Pretrain; data/embedded-base/README.md says with which flags the shipped base was made."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--start-from", type=Path, metavar="FOLDER", help="train the model there further")

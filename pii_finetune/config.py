@@ -25,7 +25,7 @@ class DataConfig(Section):
     max_rows: int = Field(default=1_000_000, gt=0)
     validation_fraction: float = Share
     test_fraction: float = Share
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _leave_rows_to_train_on(self) -> "DataConfig":
@@ -127,7 +127,7 @@ class RunConfig(Section):
     """A complete run."""
 
     profile: str
-    seed: int = Field(ge=0)  # everything but the split
+    seed: int = Field(ge=0, lt=2**32)  # everything but the split
     output_dir: str = "outputs"  # checkpoints and reports of a run, in a folder of its own below this one
     data: DataConfig
     base: BaseConfig

@@ -1,5 +1,7 @@
 """The languages a label can be in: one canonical English name each, and what else people write for it."""
 
+import unicodedata
+
 # name: (ISO 639-1 code, other spellings in use)
 _LANGUAGES: dict[str, tuple[str, ...]] = {
     "English": ("en", "eng"),
@@ -59,4 +61,4 @@ _CANONICAL = {alias: name for name, aliases in _LANGUAGES.items() for alias in (
 
 def canonical_language(text: str) -> str | None:
     """Return the English name of the language meant by `text` (name, code or native name), or None."""
-    return _CANONICAL.get(text.strip().casefold())
+    return _CANONICAL.get(unicodedata.normalize("NFC", text).strip().casefold())

@@ -41,7 +41,9 @@ def apply_overrides(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfi
     try:
         return RunConfig.model_validate(nested)
     except ValidationError as error:
-        raise BadConfigError("\n".join(_describe(problem) for problem in error.errors())) from None
+        raise BadConfigError(
+            "\n".join(dict.fromkeys(_describe(problem, known) for problem in error.errors()))
+        ) from None
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
@@ -89,8 +91,11 @@ def _unknown_setting(path: str, known: Mapping[str, Any]) -> str:
     return f"there is no setting {path!r}; the nearest is {meant[0]!r}"
 
 
-def _describe(problem: Any) -> str:
-    path = ".".join(str(part) for part in problem["loc"])
+def _describe(problem: Any, known: Mapping[str, Any]) -> str:
+    parts = [str(part) for part in problem["loc"]]
+    while len(parts) > 1 and ".".join(parts) not in known:  # pydantic goes on into members of lists and unions
+        parts.pop()
+    path = ".".join(parts)
     message = problem["msg"].removeprefix("Value error, ")
     given = problem["input"]
     return f"{path}: {message}" if isinstance(given, dict) else f"{path} = {given!r}: {message}"

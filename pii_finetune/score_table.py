@@ -1,6 +1,7 @@
 """Scoring a table of labels from a file, with the model in production, into a file."""
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mlflow.pyfunc import PyFuncModel
 from pii_finetune.errors import BadWorkbookError, MissingModelError
 from pii_finetune.tracking import configure_tracking
 
+_ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")  # an .xlsx file cannot hold these
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -44,17 +46,19 @@ def score_table(source: Path, target: Path, model_uri: str) -> pd.DataFrame:
 def _read(source: Path) -> pd.DataFrame:
     try:
         if source.suffix == ".csv":
-            rows = pd.read_csv(source, dtype=str, keep_default_na=False)
+            rows = pd.read_csv(source, dtype=str, keep_default_na=False, header=None, skip_blank_lines=False)
         else:
-            rows = pd.read_excel(source, engine="calamine", dtype=object, keep_default_na=False)
+            rows = pd.read_excel(source, engine="calamine", dtype=object, keep_default_na=False, header=None)
     except Exception as error:  # noqa: BLE001  whatever a parser says of a broken file, the user needs the same answer
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise BadWorkbookError(
             f"{source}: cannot be read as a .csv or .xlsx table ({reason}); give a readable table"
         ) from None
-    rows.columns = [
-        str(c).strip().lower() if str(c).strip().lower() in ("label", "language") else str(c) for c in rows.columns
-    ]
+    if rows.empty:
+        raise BadWorkbookError(f"{source}: is empty; the first row must name the columns, one of them 'label'")
+    names = [str(cell) for cell in rows.iloc[0]]  # read as a row, since pandas would rename a second `label`
+    rows = rows.iloc[1:].reset_index(drop=True)
+    rows.columns = [name.strip().lower() if name.strip().lower() in ("label", "language") else name for name in names]
     if list(rows.columns).count("label") != 1:
         found = ", ".join(repr(c) for c in rows.columns) or "none"
         raise BadWorkbookError(f"{source}: needs exactly one column 'label' (columns found: {found})")
@@ -76,7 +80,10 @@ def _load(model_uri: str) -> PyFuncModel:
 
 
 def _neutralise(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell
+    if not isinstance(cell, str):
+        return cell
+    printable = _ILLEGAL.sub("\ufffd", cell)
+    return f"'{printable}" if printable.startswith(_FORMULA_STARTS) else printable
 
 
 def _write(table: pd.DataFrame, target: Path) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pii_finetune.config import RunConfig
-from pii_finetune.errors import BadConfigError
+from pii_finetune.errors import BadConfigError, BadWorkbookError
 from pii_finetune.overrides import apply_overrides
+from pii_finetune.paths import resolve
 from pii_finetune.profiles import PROFILES
 
 
@@ -29,13 +30,16 @@ def build_config(profile: str, data: str | None, overrides: Mapping[str, Any]) -
 
 
 def configure_run(profile: str, data: str | None, overrides: Mapping[str, Any]) -> RunConfig:
-    """Return the run's config, after checking that this machine has the device it needs.
+    """Return the run's config, after checking that workbook and device are there.
 
     Raises:
         BadConfigError: as build_config.
+        BadWorkbookError: the workbook is not there.
         MissingDeviceError: the config needs CUDA and there is none.
     """
     config = build_config(profile, data, overrides)
+    if not (workbook := resolve(config.data.workbook)).is_file():
+        raise BadWorkbookError(f"{workbook}: there is no such file; give the workbook with --data FILE (data.workbook)")
     from pii_finetune.base_model import require_device  # imports torch: seconds that a mistyped setting need not cost
 
     require_device(config.base)

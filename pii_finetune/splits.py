@@ -1,5 +1,6 @@
 """Train, validation and test: stratified by language and answer, and leak-free."""
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,8 +46,10 @@ def split(records: Sequence[Record], config: DataConfig) -> Splits:
     strata = _merge_rare([f"{r.language} {r.answer}" for r in ordered], [r.answer for r in ordered], num_folds)
     folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=config.seed)
     fold_of = np.empty(len(ordered), dtype=int)
-    for number, (_, rows) in enumerate(folds.split(ordered, strata, groups)):
-        fold_of[rows] = number
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a language rarer than the folds is merged below, not an error
+        for number, (_, rows) in enumerate(folds.split(ordered, strata, groups)):
+            fold_of[rows] = number
     first_train = num_test + num_validation
 
     def side(start: int, stop: int) -> tuple[Record, ...]:

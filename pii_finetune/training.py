@@ -69,10 +69,10 @@ class UpdateCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Report the entry; raise if the loss or gradient norm in it is not finite."""
+        """Report the entry; raise if a loss or gradient norm in it is not finite."""
         metrics = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
         self._on_update(TrainingUpdate(state.global_step, state.max_steps, metrics))
-        for name in ("loss", "grad_norm"):
+        for name in ("loss", "grad_norm", "eval_loss", "train_loss"):
             if not math.isfinite(metrics.get(name, 0.0)):
                 raise TrainingDivergedError(
                     f"{name} is {metrics[name]} at step {state.global_step}, "

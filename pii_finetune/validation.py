@@ -116,9 +116,7 @@ def _clean(rows: pd.DataFrame) -> pd.DataFrame:
         },
         dtype=object,
     )
-    cleaned["label_language_answers"] = cleaned.groupby(["label", "language"], dropna=False)["sensitive"].transform(
-        "nunique"
-    )
+    cleaned["label_language_answers"] = cleaned.groupby(["label", "language"])["sensitive"].transform("nunique")
     return cleaned
 
 
