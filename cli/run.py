@@ -13,6 +13,7 @@ from rich.table import Table
 
 from pii_finetune.errors import BadConfigError, UserError
 from pii_finetune.overrides import parse_assignments, read_config_file
+from pii_finetune.quiet import quiet_loggers
 from pii_finetune.setup import configure_run
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 def run(profile: str | None, config_file: Path | None, data: Path | None, assignments: list[str]) -> int:
     """Check the settings, run the flow, and show models, decision and where time went."""
+    quiet_loggers()
     overrides: dict[str, Any] = read_config_file(config_file) if config_file else {}
     named = overrides.pop("profile", None)
     if named is not None and not isinstance(named, str):

@@ -10,7 +10,7 @@ Share = Field(gt=0, lt=1)
 class Section(BaseModel):
     """A group of settings: immutable, and closed to unknown names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
 class DataConfig(Section):
@@ -73,6 +73,7 @@ class TrainingSection(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     optim: str
+    train_sampling_strategy: Literal["random", "group_by_length"] = "random"
     eval_steps: int = Field(gt=0)
     logging_steps: int = Field(default=10, gt=0)
     save_strategy: Literal["epoch", "no"] = "epoch"

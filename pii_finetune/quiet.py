@@ -5,8 +5,9 @@ import os
 import warnings
 
 _CHATTY = (
-    "bitsandbytes",  # that its CPU kernels are not installed; nf4 runs on CUDA only
+    "bitsandbytes.backends.cpu.ops",  # that its CPU kernels are not installed; nf4 runs on CUDA only
     "great_expectations",
+    "great_expectations.data_context.types.base",
     "mlflow.pyfunc",  # notes on type hints, addressed to model authors
     "mlflow.store.db.utils",
     "mlflow.system_metrics.system_metrics_monitor",
@@ -16,15 +17,20 @@ _CHATTY = (
 )
 
 
-def quiet_libraries() -> None:
-    """Silence progress bars, notes and deprecation warnings that a user of this project can do nothing about."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+def quiet_loggers() -> None:
+    """Silence notes that libraries write while they are imported; imports nothing itself."""
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def quiet_libraries() -> None:
+    """Silence progress bars, notes and deprecation warnings that a user of this project can do nothing about."""
+    quiet_loggers()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for library in ("mlflow", "transformers", "trl", "peft", "torch", "pydantic"):
         warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
-    warnings.filterwarnings("ignore", message=".*stages? .*deprecated", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*Model registry stages will be removed", category=FutureWarning)
 
     import datasets
     import transformers
