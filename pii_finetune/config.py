@@ -73,7 +73,6 @@ class TrainingSection(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     optim: str
-    train_sampling_strategy: Literal["random", "group_by_length"] = "random"
     eval_steps: int = Field(gt=0)
     logging_steps: int = Field(default=10, gt=0)
     save_strategy: Literal["epoch", "no"] = "epoch"
@@ -89,6 +88,10 @@ class TrainingSection(Section):
 
 class SftSettings(TrainingSection):
     """Supervised fine-tuning."""
+
+    train_sampling_strategy: Literal["random", "group_by_length"] = (
+        "random"  # DPO's rows have no one length to group by
+    )
 
 
 class DpoSettings(TrainingSection):

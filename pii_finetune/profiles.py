@@ -66,7 +66,6 @@ def embedded() -> RunConfig:
         "per_device_train_batch_size": 16,
         "per_device_eval_batch_size": 64,
         "optim": "adamw_torch",
-        "train_sampling_strategy": "group_by_length",  # a fifth of a batch would be padding
         "eval_steps": 225,
         "gradient_checkpointing": False,
         "lr_scheduler_type": "cosine",
@@ -83,6 +82,7 @@ def embedded() -> RunConfig:
             "lora.target_modules": "all-linear",
             "lora.lora_dropout": 0.0,
             **{f"{stage}.{name}": value for stage in ("sft", "dpo") for name, value in training.items()},
+            "sft.train_sampling_strategy": "group_by_length",  # a fifth of a batch would be padding otherwise
             "sft.learning_rate": 2e-3,
             "sft.num_train_epochs": 2.5,
             "dpo.max_steps": 25,
