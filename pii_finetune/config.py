@@ -89,10 +89,6 @@ class TrainingSection(Section):
 class SftSettings(TrainingSection):
     """Supervised fine-tuning."""
 
-    train_sampling_strategy: Literal["random", "group_by_length"] = (
-        "random"  # DPO's rows have no one length to group by
-    )
-
 
 class DpoSettings(TrainingSection):
     """Direct preference optimisation."""
