@@ -152,7 +152,8 @@ def main() -> int:
     parser.add_argument("--store", type=Path, default=DEFAULT_STORE, help="folder of MLflow's runs (default: mlruns/)")
     stack = Stack(parser.parse_args().store.resolve())
     prefect = f"{_BIN.relative_to(ROOT) if _BIN.is_relative_to(ROOT) else _BIN}/prefect"
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for stopping in (signal.SIGINT, signal.SIGTERM):  # a shell that starts us in the background has SIGINT ignored
+        signal.signal(stopping, signal.default_int_handler)
     try:
         stack.start()
         console.print(

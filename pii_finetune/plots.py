@@ -33,9 +33,7 @@ def plot_models(test: Mapping[str, Metrics]) -> Figure:
     axes.set_ylim(0, 1.08)
     axes.set_yticks(np.linspace(0, 1, 6))
     num_rows = next(iter(test.values())).num_rows
-    axes.set_title(
-        f"Test split, {num_rows:,} labels none of whose forms was seen in training", loc="left", fontsize=11.5
-    )
+    axes.set_title(f"Test split: {num_rows:,} labels, in no form seen in training", loc="left", fontsize=11.5)
     axes.legend(ncols=len(test), frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.09))
     _tidy(axes)
     return figure
@@ -69,9 +67,11 @@ def plot_languages(report: EvaluationReport) -> Figure:
     languages = sorted(next(iter(report.by_language.values())), reverse=True)
     figure = Figure(figsize=(8, 1.3 + 0.42 * len(languages)), layout="constrained")
     axes = figure.subplots()
-    for name, metrics in report.by_language.items():
+    for at, (name, metrics) in enumerate(report.by_language.items()):
         values = [metrics[language].f1 for language in languages]
-        axes.scatter(values, languages, s=64, color=_COLOURS[name], label=_NAMES[name], zorder=3)
+        heights = np.arange(len(languages)) - (at - (len(report.by_language) - 1) / 2) * 0.16  # none hides another
+        axes.scatter(values, heights, s=44, color=_COLOURS[name], label=_NAMES[name], zorder=3)
+    axes.set_yticks(range(len(languages)), languages)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("F1")
     axes.set_title("F1 by language", loc="left", fontsize=11.5)
@@ -99,7 +99,7 @@ def plot_training(stage: str, train: Sequence[tuple[int, float]], validation: Se
 
 
 def _tidy(axes: Axes, along: str = "y") -> None:
-    axes.spines[["top", "right", "left" if along == "y" else "bottom"]].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
     axes.grid(axis="y" if along == "y" else "x", color=_GRID, zorder=0)
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
