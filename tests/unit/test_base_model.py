@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pii_finetune.base_model import identify, load_tokenizer, local_folder, portable_name, require_device
-from pii_finetune.errors import MissingDeviceError
+from pii_finetune.errors import MissingDeviceError, MissingModelError
 from pii_finetune.paths import ROOT
 from pii_finetune.profiles import embedded, seed
 
@@ -53,3 +53,8 @@ def test_prompts_are_padded_on_the_left():
     batch = load_tokenizer(BASE)(["a", "a longer text"], padding=True)
     assert batch["attention_mask"][0][0] == 0
     assert batch["attention_mask"][0][-1] == 1
+
+
+def test_a_folder_that_is_missing_is_not_asked_of_the_hub():
+    with pytest.raises(MissingModelError, match="there is no such folder in"):
+        load_tokenizer(BASE.model_copy(update={"name": "data/embedded-bass"}))

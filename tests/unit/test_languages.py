@@ -1,3 +1,5 @@
+import unicodedata
+
 import pytest
 
 from pii_finetune.languages import _CANONICAL, _LANGUAGES, LANGUAGES, UNKNOWN, canonical_language
@@ -21,3 +23,7 @@ def test_the_languages_of_ai4privacy_are_known():
 @pytest.mark.parametrize("text", ["", "klingon", "e", "en-GB?", UNKNOWN])
 def test_what_is_no_language_is_none(text: str):
     assert canonical_language(text) is None
+
+
+def test_a_decomposed_spelling_is_the_same_language():
+    assert canonical_language(unicodedata.normalize("NFD", "français")) == "French"

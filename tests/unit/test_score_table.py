@@ -103,3 +103,23 @@ def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path: Path):
         _write(pd.DataFrame({"label": ["bell \x07"]}), target)
     assert _read(target)["label"].tolist() == ["old"]
     assert [path.name for path in tmp_path.iterdir()] == ["out.xlsx"]
+
+
+def test_a_second_label_column_is_refused_in_both_formats(tmp_path: Path):
+    rows = pd.DataFrame([["label", "label"], ["a", "b"]])
+    rows.to_csv(tmp_path / "two.csv", index=False, header=False)
+    rows.to_excel(tmp_path / "two.xlsx", index=False, header=False)
+    for name in ("two.csv", "two.xlsx"):
+        with pytest.raises(BadWorkbookError, match="needs exactly one column 'label'"):
+            score(tmp_path / name, tmp_path / "out.csv")
+
+
+def test_blank_lines_count_as_rows_and_are_named(tmp_path: Path):
+    (tmp_path / "in.csv").write_text("label\na\n\nb\n", encoding="utf-8")
+    with pytest.raises(BadWorkbookError, match="row 3 has no label"):
+        score(tmp_path / "in.csv", tmp_path / "out.csv")
+
+
+def test_a_character_no_xlsx_can_hold_is_replaced(tmp_path: Path):
+    _write(pd.DataFrame({"label": ["bell\x07"]}).map(_neutralise), tmp_path / "out.xlsx")
+    assert pd.read_excel(tmp_path / "out.xlsx")["label"].tolist() == ["bell\ufffd"]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pii_finetune.errors import BadConfigError, MissingDeviceError
+from pii_finetune.errors import BadConfigError, BadWorkbookError, MissingDeviceError
 from pii_finetune.profiles import embedded
 from pii_finetune.setup import build_config, configure_run
 
@@ -42,3 +42,23 @@ def test_a_profile_that_needs_cuda_says_so_at_once_where_there_is_none():
 
 def test_the_embedded_profile_runs_anywhere():
     assert configure_run("embedded", None, {}) == embedded()
+
+
+def test_a_workbook_that_is_not_there_is_told_before_any_work(tmp_path):
+    with pytest.raises(BadWorkbookError, match=r"there is no such file; give the workbook with --data FILE"):
+        configure_run("embedded", str(tmp_path / "none.xlsx"), {})
+
+
+@pytest.mark.parametrize("path", ["seed", "data.seed"])
+def test_a_seed_no_generator_takes_is_refused(path: str):
+    with pytest.raises(BadConfigError, match=path):
+        build_config("embedded", None, {path: 2**32})
+
+
+def test_a_sheet_named_by_a_year_is_a_name():
+    assert build_config("embedded", None, {"data.sheet": 2024}).data.sheet == "2024"
+
+
+def test_a_bad_member_of_a_list_is_told_by_the_setting_that_exists():
+    with pytest.raises(BadConfigError, match=r"^dpo\.loss_type = "):
+        build_config("embedded", None, {"dpo.loss_type": ["sigmoyd"]})

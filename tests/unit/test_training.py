@@ -68,3 +68,9 @@ def test_an_answer_is_never_truncated_and_a_nan_never_hidden(tmp_path: Path):
     arguments = trainer_arguments(embedded().sft, embedded(), tmp_path)
     assert arguments["max_length"] is None
     assert arguments["logging_nan_inf_filter"] is False
+
+
+@pytest.mark.parametrize("name", ["eval_loss", "train_loss"])
+def test_a_divergence_after_the_last_logged_step_is_seen_too(log, name: str):
+    with pytest.raises(TrainingDivergedError, match=name):
+        log({name: math.nan})

@@ -53,3 +53,8 @@ def test_no_unseen_label_stands_as_a_phrase_in_the_pretraining():
     unseen = {words(label) for label in UNSEEN}
     longest = max(map(len, unseen))
     assert not [phrase for text in drawable() for phrase in phrases(text, longest) if phrase in unseen]
+
+
+def test_no_unseen_concept_is_a_concept_of_the_glossary():
+    known, unseen = ({concept.name for concept in read_glossary(path)} for path in (GLOSSARY, UNSEEN_GLOSSARY))
+    assert not known & unseen
