@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pii_finetune import validation
+from pii_finetune.errors import BadConfigError
 from pii_finetune.overrides import parse_assignments
 from pii_finetune.setup import build_config
 from pii_finetune.splits import split
@@ -17,7 +18,12 @@ from pii_finetune.workbook import read_workbook
 def validate(file: Path, docs: Path | None, assignments: list[str]) -> int:
     """Validate a workbook as a run would, and show what is in it."""
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
-    config = build_config("embedded", str(file.resolve()), parse_assignments(assignments))
+    config = build_config("embedded", None, parse_assignments(assignments) | {"data.workbook": str(file.resolve())})
+    if docs is not None:
+        try:
+            docs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadConfigError(f"--docs {docs}: is no folder and cannot be made one ({error.strerror})") from None
     report = validation.validate(read_workbook(config.data), docs)
     console = Console()
     if docs is not None:

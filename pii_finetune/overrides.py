@@ -75,7 +75,9 @@ def read_config_file(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise BadConfigError(f"--config {path}: cannot be read ({error.strerror}); give a readable TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadConfigError(f"--config {path}: is not TOML ({error}); see the README for an example") from None
+        raise BadConfigError(
+            f"--config {path}: is not TOML ({error}); write e.g. [sft] and below it learning_rate = 1e-4"
+        ) from None
     return {
         f"{name}.{inner}" if isinstance(value, dict) else name: value[inner] if isinstance(value, dict) else value
         for name, value in content.items()

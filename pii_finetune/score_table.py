@@ -20,23 +20,28 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def score_table(source: Path, target: Path, model_uri: str) -> pd.DataFrame:
     """Answer every row of `source` and write it, with columns `sensitive` and `probability` added, to `target`.
 
+    Columns of the source that have these names are kept as `given_sensitive` and `given_probability`.
+
     The target is written whole or not at all; cells a spreadsheet would take for formulas are neutralised in it.
 
     Raises:
-        BadWorkbookError: the source cannot be read, has no column `label`, or has rows without a label.
+        BadWorkbookError: the source or target cannot be used, or a row has no label.
         MissingModelError: there is no such model.
     """
     if target.suffix not in (".csv", ".xlsx"):
         raise BadWorkbookError(f"--out {target}: the ending must be .csv or .xlsx, which says what to write")
     if not target.parent.is_dir():
         raise BadWorkbookError(f"--out {target}: there is no folder {target.parent}; make it first")
+    if target.is_dir() or not os.access(target.parent, os.W_OK):
+        reason = "is a folder" if target.is_dir() else f"nothing can be written to {target.parent}"
+        raise BadWorkbookError(f"--out {target}: {reason}; name a file in a folder you can write to")
     rows = _read(source)
     model = _load(model_uri)
     questions = pd.DataFrame({"label": rows["label"].astype(str)})
     if "language" in rows:
         questions["language"] = [value if isinstance(value, str) else None for value in rows["language"]]
     answers = model.predict(questions)
-    scored = rows.drop(columns=[c for c in ("sensitive", "probability") if c in rows]).assign(
+    scored = rows.rename(columns={name: f"given_{name}" for name in ("sensitive", "probability")}).assign(
         sensitive=answers["sensitive"].to_numpy(), probability=answers["probability"].round(6).to_numpy()
     )
     _write(scored.map(_neutralise), target)
@@ -59,12 +64,18 @@ def _read(source: Path) -> pd.DataFrame:
     names = [str(cell) for cell in rows.iloc[0]]  # read as a row, since pandas would rename a second `label`
     rows = rows.iloc[1:].reset_index(drop=True)
     rows.columns = [name.strip().lower() if name.strip().lower() in ("label", "language") else name for name in names]
-    if list(rows.columns).count("label") != 1:
+    counts = {name: list(rows.columns).count(name) for name in ("label", "language")}
+    if counts["label"] != 1 or counts["language"] > 1:
         found = ", ".join(repr(c) for c in rows.columns) or "none"
-        raise BadWorkbookError(f"{source}: needs exactly one column 'label' (columns found: {found})")
+        raise BadWorkbookError(
+            f"{source}: needs exactly one column 'label', and at most one 'language' (columns found: {found}); "
+            "a .csv file is read with commas between its columns"
+        )
+    if rows.empty:
+        raise BadWorkbookError(f"{source}: has no rows below its header; give at least one label")
     if empty := [at + 2 for at, value in enumerate(rows["label"]) if not str(value).strip()]:
         shown = ", ".join(map(str, empty[:100]))
-        raise BadWorkbookError(f"{source}, column 'label': row {shown} has no label; type one, or delete the row")
+        raise BadWorkbookError(f"{source}, column 'label': no label in row {shown}; type one, or delete the row")
     return rows
 
 

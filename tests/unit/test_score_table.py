@@ -50,19 +50,19 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str, content: 
 @pytest.mark.parametrize("header", ["name,language", "label,Label"])
 def test_a_table_needs_exactly_one_column_label(source: Path, header: str):
     source.write_text(f"{header}\na,b\n", encoding="utf-8")
-    with pytest.raises(BadWorkbookError, match=r"exactly one column 'label' \(columns found: '"):
+    with pytest.raises(BadWorkbookError, match=r"exactly one column 'label'.*\(columns found: '"):
         score(source, source.with_name("out.csv"))
 
 
 def test_rows_without_a_label_are_named(source: Path):
     source.write_text("label,language\na,English\n,English\nb,English\n  ,English\n", encoding="utf-8")
-    with pytest.raises(BadWorkbookError, match="row 3, 5 has no label"):
+    with pytest.raises(BadWorkbookError, match="no label in row 3, 5"):
         score(source, source.with_name("out.csv"))
 
 
 def test_a_cell_of_a_workbook_without_a_label_is_named(tmp_path: Path):
     pd.DataFrame({"label": ["a", None], "note": ["x", "y"]}).to_excel(tmp_path / "a.xlsx", index=False)
-    with pytest.raises(BadWorkbookError, match="row 3 has no label"):
+    with pytest.raises(BadWorkbookError, match="no label in row 3"):
         score(tmp_path / "a.xlsx", tmp_path / "out.csv")
 
 
@@ -116,10 +116,29 @@ def test_a_second_label_column_is_refused_in_both_formats(tmp_path: Path):
 
 def test_blank_lines_count_as_rows_and_are_named(tmp_path: Path):
     (tmp_path / "in.csv").write_text("label\na\n\nb\n", encoding="utf-8")
-    with pytest.raises(BadWorkbookError, match="row 3 has no label"):
+    with pytest.raises(BadWorkbookError, match="no label in row 3"):
         score(tmp_path / "in.csv", tmp_path / "out.csv")
 
 
 def test_a_character_no_xlsx_can_hold_is_replaced(tmp_path: Path):
     _write(pd.DataFrame({"label": ["bell\x07"]}).map(_neutralise), tmp_path / "out.xlsx")
     assert pd.read_excel(tmp_path / "out.xlsx")["label"].tolist() == ["bell\ufffd"]
+
+
+@pytest.mark.parametrize("text", ["label\n", "label,language\n"])
+def test_a_table_without_rows_is_refused(tmp_path: Path, text: str):
+    (tmp_path / "in.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(BadWorkbookError, match="has no rows below its header"):
+        score(tmp_path / "in.csv", tmp_path / "out.csv")
+
+
+def test_two_language_columns_are_refused(tmp_path: Path):
+    (tmp_path / "in.csv").write_text("label,language,LANGUAGE\na,en,en\n", encoding="utf-8")
+    with pytest.raises(BadWorkbookError, match="at most one 'language'"):
+        score(tmp_path / "in.csv", tmp_path / "out.csv")
+
+
+def test_a_target_that_is_a_folder_is_refused_before_scoring(source: Path):
+    (source.parent / "folder.csv").mkdir()
+    with pytest.raises(BadWorkbookError, match="is a folder"):
+        score(source, source.parent / "folder.csv")
