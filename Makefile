@@ -55,7 +55,7 @@ base: $(INSTALLED) ## pretrain data/embedded-base (wants a GPU)
 fair-play: $(INSTALLED) ## show which phrases of the pretraining text lean most to one answer
 	$(BIN)/python -m make_data.fair_play
 
-bench: $(INSTALLED) ## measure the embedded profile over three seeds (about 15 minutes on two cores)
+bench: $(INSTALLED) ## measure the embedded profile over three seeds
 	$(BIN)/python -m benchmarks.embedded_quality
 
 clean: ## remove the environment and what runs left behind, but not mlruns/

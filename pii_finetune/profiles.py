@@ -59,7 +59,7 @@ def fast() -> RunConfig:
 def embedded() -> RunConfig:
     """No GPU, no hub: the 5M-parameter base in data/, minutes on two cores.
 
-    Learning rates and LoRA targets are those at which so small a base moves at all; the measured alternatives are in
+    Learning rates and LoRA targets are those at which so small a base moves at all; what they reach is in
     data/embedded-base/README.md.
     """
     training = {
