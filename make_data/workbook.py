@@ -13,8 +13,7 @@ from pii_finetune.labels import fold_label
 
 WORKBOOK = DATA / "PII_dataset_2.xlsx"
 UNSEEN_WORKBOOK = DATA / "unseen_concepts.xlsx"
-_SHARE_OF_LANGUAGES = 0.75  # of the languages other than English that a concept is given in
-_SHARE_OF_ENGLISH_SYNONYMS = 0.5  # of the English synonyms and abbreviations: most column names are English
+_SHARE_OF_ENGLISH_SYNONYMS = 0.3  # of the English synonyms and abbreviations: most column names are English
 
 Row = tuple[str, str, str]  # label, language, yes or no
 
@@ -33,7 +32,7 @@ def build_rows(concepts: Iterable[Concept]) -> list[Row]:
                 usual, *others = (*labels, *concept.abbreviations)
                 names = [usual, *(name for name in others if rng.random() < _SHARE_OF_ENGLISH_SYNONYMS)]
             else:
-                names = [rng.choice(labels)] if rng.random() < _SHARE_OF_LANGUAGES else []
+                names = [rng.choice(labels)]
             for name in names:
                 rows.setdefault((draw_form(name, language, rng), language), concept.sensitive)
     shuffled = [(label, language, answer) for (label, language), answer in rows.items()]

@@ -83,7 +83,7 @@ def embedded() -> RunConfig:
             "lora.lora_dropout": 0.0,
             **{f"{stage}.{name}": value for stage in ("sft", "dpo") for name, value in training.items()},
             "sft.learning_rate": 2e-3,
-            "sft.num_train_epochs": 2,
+            "sft.num_train_epochs": 3,
             "dpo.max_steps": 25,
             "dpo.learning_rate": 5e-5,
             "dpo.loss_type": ["sigmoid", "sft"],

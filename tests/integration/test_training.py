@@ -1,10 +1,12 @@
 import json
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from pii_finetune import training
 from pii_finetune.base_model import load_base, load_tokenizer
 from pii_finetune.dpo import dpo_rows, train_dpo
 from pii_finetune.errors import TrainingDivergedError
@@ -77,3 +79,29 @@ def test_equal_seeds_give_equal_adapters(config, splits, sft, tmp_path):
     first, second = (load_file(a.path / "adapter_model.safetensors") for a in (adapter, again))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert math.isfinite(updates[0].metrics["loss"])
+
+
+def test_projecting_answers_only_gives_the_losses_and_gradients_of_trl(config, splits, tmp_path, monkeypatch):
+    # SGD: what an adapter weight moves by is its gradient
+    plain = {"optim": "sgd", "learning_rate": 0.1, "max_grad_norm": 1e6, "max_steps": 3, "logging_steps": 1}
+    recipe = apply_overrides(
+        config, {f"{stage}.{name}": value for stage in ("sft", "dpo") for name, value in plain.items()}
+    )
+
+    def train(folder):
+        losses = []
+        keep = lambda update: losses.append(update.metrics["loss"]) if "loss" in update.metrics else None  # noqa: E731
+        sft = train_sft(splits, recipe, folder / "sft", keep)
+        dpo = train_dpo(splits, sft, recipe, folder / "dpo", keep)
+        return losses, [load_file(adapter.path / "adapter_model.safetensors") for adapter in (sft, dpo)]
+
+    losses, adapters = train(tmp_path / "ours")
+    monkeypatch.setattr(training, "projecting_answers_only", nullcontext)
+    reference_losses, reference_adapters = train(tmp_path / "trl")
+    assert len(losses) == 6
+    assert losses == pytest.approx(reference_losses, abs=1e-6)
+    for adapter, reference in zip(adapters, reference_adapters, strict=True):
+        moved = torch.cat([weight.flatten() for name, weight in sorted(adapter.items()) if "lora_B" in name])
+        expected = torch.cat([weight.flatten() for name, weight in sorted(reference.items()) if "lora_B" in name])
+        assert expected.norm() > 0
+        assert (moved - expected).norm() / expected.norm() <= 1e-5
