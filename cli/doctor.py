@@ -5,7 +5,9 @@ import os
 from rich.console import Console
 from rich.table import Table
 
-from pii_finetune.doctor import Check, examine
+from pii_finetune.doctor import Check, check_server, examine
+
+_WORDS = {"green": "ok", "yellow": "note", "red": "mend"}
 
 
 def doctor() -> int:
@@ -16,7 +18,7 @@ def doctor() -> int:
         table.add_column(column)
     for check in checks:
         remedy = "" if check.level == "green" else check.remedy
-        table.add_row(f"[{check.level}]●[/]", check.name, check.found, remedy)
+        table.add_row(f"[{check.level}]{_WORDS[check.level]}[/]", check.name, check.found, remedy)
     Console().print(table)
     return 1 if any(check.level == "red" for check in checks) else 0
 
@@ -26,15 +28,4 @@ def _prefect() -> Check:
     url = os.environ.get("PREFECT_API_URL", "")
     if not url:
         return Check("Prefect", "green", "no PREFECT_API_URL: a run starts a server of its own")
-    import httpx
-
-    try:
-        status = httpx.get(f"{url.rstrip('/')}/health", timeout=5).status_code
-    except httpx.HTTPError as error:
-        return Check(
-            "Prefect",
-            "red",
-            f"no answer from PREFECT_API_URL ({type(error).__name__})",
-            "make up, or unset the variable",
-        )
-    return Check("Prefect", "green" if status == 200 else "red", f"API answers {status}", "look at the server's log")
+    return check_server("Prefect", url, "PREFECT_API_URL", "make up, or unset the variable")

@@ -1,7 +1,7 @@
 """Pretrains the embedded base from text of our own and saves it to data/embedded-base. Run by `make base`.
 
-Minutes on a data-centre GPU, hours on a CPU. The same seed gives the same text in the same order; weights differ in the
-last digits between kinds of GPU.
+Minutes on a data-centre GPU, hours on a CPU; torch.compile needs a C++ compiler. The same seed gives the same text in
+the same order; weights differ in the last digits between kinds of processor.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
@@ -25,11 +26,13 @@ FOLDER = DATA / "embedded-base"
 _LINES_FOR_TOKENIZER = 60_000
 _NUM_WORKERS = 12  # part of the recipe: each worker draws text of its own
 _BATCHES_SORTED = 4  # lines are drawn for this many batches at a time and sorted by length, so that little is padding
-_LENGTHS = (40, 48, 112)  # batches are padded to one of these, so that each is compiled once
+IGNORED = -100
+_STEPS_BETWEEN_REPORTS = 100
+_LENGTHS = (40, 48, 64, 112)  # batches are padded to one of these, so that each is compiled once
 
 
 class LineBatches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Endless batches of lines: input_ids (B, L) and labels (B, L), -100 where nothing is learned."""
+    """Endless batches of lines: input_ids (B, L) and labels (B, L), IGNORED where nothing is learned."""
 
     def __init__(self, tokenizer: Qwen2Tokenizer, batch_size: int, seed: int) -> None:
         self._tokenizer = tokenizer
@@ -56,7 +59,7 @@ class LineBatches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
         longest = max(len(given) + len(learned) for given, learned in rows)
         length = next(length for length in _LENGTHS if length >= longest)
         ids = torch.full((len(rows), length), self._padding)
-        labels = torch.full((len(rows), length), -100)
+        labels = torch.full((len(rows), length), IGNORED)
         for at, (given, learned) in enumerate(rows):
             ids[at, : len(given) + len(learned)] = torch.tensor(given + learned)
             labels[at, len(given) : len(given) + len(learned)] = torch.tensor(learned)
@@ -104,7 +107,7 @@ def pretrain(
         tokenizer = Qwen2Tokenizer.from_pretrained(start_from)
         model = Qwen2ForCausalLM.from_pretrained(start_from, dtype=torch.float32)
     model.to(device)  # pyright: ignore[reportArgumentType]
-    compiled = torch.compile(model, dynamic=False) if device == "cuda" else model
+    decoder = torch.compile(model.model, dynamic=False)
     loader = DataLoader(
         LineBatches(tokenizer, batch_size, seed), batch_size=None, num_workers=_NUM_WORKERS, prefetch_factor=16
     )
@@ -119,7 +122,10 @@ def pretrain(
     started, losses, recent, num_tokens = time.monotonic(), {}, [], 0
     for step, (ids, labels) in enumerate(itertools.islice(loader, num_steps), start=1):
         with torch.autocast(device, dtype=torch.bfloat16):
-            loss = compiled(input_ids=ids.to(device), labels=labels.to(device)).loss
+            hidden = decoder(input_ids=ids.to(device), use_cache=False).last_hidden_state[:, :-1]
+            next_ids = labels[:, 1:].to(device)
+            is_learned = next_ids != IGNORED  # only these positions are projected on the vocabulary
+            loss = cross_entropy(model.lm_head(hidden[is_learned]).float(), next_ids[is_learned])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -127,7 +133,7 @@ def pretrain(
         optimizer.zero_grad(set_to_none=True)
         recent.append(loss.detach())
         num_tokens += ids.numel()
-        if step % 500 == 0 or step == num_steps:
+        if step % _STEPS_BETWEEN_REPORTS == 0 or step == num_steps:
             losses[step] = round(torch.stack(recent).mean().item(), 4)
             recent.clear()
             print(
@@ -149,7 +155,7 @@ def pretrain(
         "seconds": round(seconds),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "torch": torch.__version__,
-        "mean_loss_of_the_500_steps_before": losses,
+        "mean_loss_since_the_report_before": losses,
     }
     (folder / "pretraining.json").write_text(json.dumps([*before, figures], indent=2) + "\n", encoding="utf-8")
 

@@ -9,6 +9,7 @@ import csv
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from make_data.forms import draw_form
 from make_data.glossary import DATA, GLOSSARY, LANGUAGE_OF, UNSEEN_GLOSSARY, read_glossary, split_cell
@@ -16,26 +17,27 @@ from pii_finetune.labels import fold_label
 
 KNOWLEDGE = DATA / "pretraining" / "knowledge.csv"
 LEXICON = DATA / "pretraining" / "lexicon.csv"
+PHRASES = DATA / "pretraining" / "phrases.csv"
 
 Labels = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A concept of the glossary or a word of the lexicon, as far as the pretraining text may know it."""
+    """A concept of the glossary, a word of the lexicon or a phrase, as far as the pretraining text may know it."""
 
     name: str
     is_concept: bool
     labels: Labels  # language name -> labels
     abbreviations: tuple[str, ...]
-    definitions: tuple[str, ...]
-    examples: tuple[str, ...]  # words of the lexicon and some concepts have neither examples nor places
+    definitions: tuple[str, ...]  # phrases have none
+    examples: tuple[str, ...]  # words, phrases and some concepts have neither examples nor places
     places: tuple[str, ...]
 
 
 def read_entries() -> list[Entry]:
-    """Return all entries; words of the lexicon that are a label of an unseen concept are left out."""
-    unseen = {fold_label(label) for c in read_glossary(UNSEEN_GLOSSARY) for ls in c.labels.values() for label in ls}
+    """Return all entries; words and phrases that are a label of an unseen concept are left out."""
+    unseen = _unseen_keys()
     with KNOWLEDGE.open(encoding="utf-8", newline="") as file:
         knowledge = {row["concept"]: row for row in csv.DictReader(file)}
     concepts = [
@@ -48,20 +50,23 @@ def read_entries() -> list[Entry]:
         )
         for concept in read_glossary(GLOSSARY)
     ]
-    with LEXICON.open(encoding="utf-8", newline="") as file:
-        words = [
-            Entry(
-                row["word"],
-                False,
-                {language: split_cell(row[code]) for code, language in LANGUAGE_OF.items()},
-                (),
-                split_cell(row["definitions"]),
-                (),
-                (),
-            )
-            for row in csv.DictReader(file)
-        ]
-    return concepts + [w for w in words if not unseen & {fold_label(label) for ls in w.labels.values() for label in ls}]
+    others = [*_read_words(LEXICON, "word"), *_read_words(PHRASES, "phrase")]
+    return concepts + [
+        e for e in others if not unseen & {fold_label(label) for labels in e.labels.values() for label in labels}
+    ]
+
+
+def _unseen_keys() -> set[str]:
+    return {
+        fold_label(label) for c in read_glossary(UNSEEN_GLOSSARY) for labels in c.labels.values() for label in labels
+    }
+
+
+def _read_words(path: Path, name: str) -> Iterator[Entry]:
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            labels = {language: split_cell(row[code]) for code, language in LANGUAGE_OF.items()}
+            yield Entry(row[name], False, labels, (), split_cell(row.get("definitions", "")), (), ())
 
 
 @dataclass(frozen=True)
@@ -82,14 +87,20 @@ class TextGenerator:
         self._rng = random.Random(seed)
         self._entries = entries
         self._concepts = [e for e in entries if e.is_concept]
+        self._others = [e for e in entries if not e.is_concept]
+        self._single_words = {
+            language: [e for e in entries if " " not in e.labels[language][0]] for language in _LANGUAGES
+        }
+        self._unseen = _unseen_keys()
         self._shown = [e for e in entries if e.examples]
         self._kinds = {
             self._translate: 6.0,
+            self._translate_words: 3.0,
             self._gloss: 0.5,
-            self._define: 2.0,
-            self._name_what_is_defined: 2.0,
-            self._same_meaning: 3.0,
-            self._fitting_definition: 3.0,
+            self._define: 1.5,
+            self._name_what_is_defined: 1.5,
+            self._same_meaning: 2.5,
+            self._fitting_definition: 2.5,
             self._give_example: 0.5,
             self._recognise_example: 0.5,
             self._say_where: 0.5,
@@ -101,8 +112,13 @@ class TextGenerator:
             yield self._rng.choices(kinds, weights)[0]()
 
     def _any(self) -> Entry:
-        """Return an entry; concepts, of which there are fewer, come up more often than words."""
-        return self._rng.choice(self._concepts if self._rng.random() < 0.65 else self._entries)
+        """Return an entry; concepts, of which there are fewer, come up more often than words and phrases."""
+        return self._rng.choice(self._concepts if self._rng.random() < _SHARE_OF_CONCEPTS else self._others)
+
+    def _any_defined(self) -> Entry:
+        while not (entry := self._any()).definitions:
+            pass
+        return entry
 
     def _language(self) -> str:
         return self._rng.choice(_LANGUAGES)
@@ -128,6 +144,17 @@ class TextGenerator:
         entry, target = self._any(), self._target()
         return _dialogue(f"In {target}?", self._field(entry), entry.labels[target][0])
 
+    def _translate_words(self) -> Line:
+        """Ask about a label put together from words drawn at random: it must be read word by word."""
+        language, target = self._language(), self._target()
+        entries = self._rng.sample(self._single_words[language], self._rng.choice((2, 2, 3)))
+        label = " ".join(e.labels[language][0] for e in entries)
+        if fold_label(label) in self._unseen:
+            return self._translate_words()
+        words = ", ".join(e.labels[target][0] for e in entries)
+        form = draw_form(label, language, self._rng)
+        return _dialogue(f"In {target}, word by word?", f'{language} field: "{form}"', words)
+
     def _gloss(self) -> Line:
         entry, languages = self._any(), self._rng.sample(_LANGUAGES, 4)
         return Line(
@@ -135,11 +162,11 @@ class TextGenerator:
         )
 
     def _define(self) -> Line:
-        entry = self._any()
+        entry = self._any_defined()
         return _dialogue("What does it mean?", self._field(entry), self._rng.choice(entry.definitions))
 
     def _name_what_is_defined(self) -> Line:
-        entry, target = self._any(), self._target()
+        entry, target = self._any_defined(), self._target()
         return _dialogue(
             f"What is it called in {target}?", self._rng.choice(entry.definitions), entry.labels[target][0]
         )
@@ -151,8 +178,10 @@ class TextGenerator:
         return _dialogue("The same?", f"{self._field(entry)}, {self._field(other)}", same)
 
     def _fitting_definition(self) -> Line:
-        entry = self._any()
+        entry = self._any_defined()
         other = entry if self._rng.random() < 0.5 else self._neighbour(entry)
+        while not other.definitions:
+            other = self._neighbour(entry)
         fits = "yes" if other is entry else "no"
         return _dialogue("Is this what it means?", f"{self._field(entry)}, {self._rng.choice(other.definitions)}", fits)
 
@@ -170,6 +199,7 @@ class TextGenerator:
 
 
 _LANGUAGES = list(LANGUAGE_OF.values())
+_SHARE_OF_CONCEPTS = 0.4
 
 
 def _dialogue(task: str, given: str, answer: str) -> Line:

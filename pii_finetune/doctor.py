@@ -125,18 +125,18 @@ def _tracking() -> Check:
         return Check("MLflow", "green", f"local store in mlruns/, {num_runs} runs")
     if not uri.startswith("http"):
         return Check("MLflow", "green", "MLFLOW_TRACKING_URI names a database")
+    return check_server("MLflow", uri, "MLFLOW_TRACKING_URI", "start the server, or unset the variable")
+
+
+def check_server(name: str, url: str, variable: str, remedy: str) -> Check:
+    """Ask the server at `url`, which `variable` names, for its health."""
     import httpx
 
     try:
-        status = httpx.get(f"{uri.rstrip('/')}/health", timeout=5).status_code
+        status = httpx.get(f"{url.rstrip('/')}/health", timeout=5).status_code
     except httpx.HTTPError as error:
-        return Check(
-            "MLflow",
-            "red",
-            f"no answer from MLFLOW_TRACKING_URI ({type(error).__name__})",
-            "start the server, or unset the variable",
-        )
-    return Check("MLflow", "green" if status == 200 else "red", f"server answers {status}", "look at the server's log")
+        return Check(name, "red", f"no answer from {variable} ({type(error).__name__})", remedy)
+    return Check(name, "green" if status == 200 else "red", f"server answers {status}", "look at the server's log")
 
 
 def _disk() -> Check:

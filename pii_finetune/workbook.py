@@ -53,7 +53,7 @@ def read_workbook(config: DataConfig) -> Table:
 
 def _read_cells(path: Path, wanted: str | None) -> tuple[str, Sequence[Sequence[object]]]:
     if not path.exists():
-        raise BadWorkbookError(f"{path}: there is no such file; give the workbook with --data FILE")
+        raise BadWorkbookError(f"{path}: there is no such file; check the path")
     if not path.is_file():
         raise BadWorkbookError(f"{path}: is not a file; give an .xlsx workbook")
     try:

@@ -1,12 +1,14 @@
+import csv
 import itertools
 import re
 
 import pytest
 from transformers import AutoTokenizer
 
-from make_data.glossary import GLOSSARY, LANGUAGE_OF, read_glossary
+from make_data.glossary import GLOSSARY, LANGUAGE_OF, UNSEEN_GLOSSARY, read_glossary
 from make_data.pretrain import _LENGTHS, FOLDER
-from make_data.pretraining_text import Line, TextGenerator, read_entries
+from make_data.pretraining_text import PHRASES, Entry, Line, TextGenerator, read_entries
+from pii_finetune.labels import fold_label
 from pii_finetune.prompt import SYSTEM
 
 ENTRIES = read_entries()
@@ -64,3 +66,43 @@ def test_every_line_fits_the_longest_batch(lines: list[Line]):
     tokenizer = AutoTokenizer.from_pretrained(FOLDER).backend_tokenizer
     encoded = tokenizer.encode_batch([line.given + line.learned for line in lines])
     assert max(len(each.ids) for each in encoded) <= max(_LENGTHS)
+
+
+def only_letters(text: str) -> str:
+    return re.sub(r"[\s_\-'’]+", "", text).casefold()
+
+
+def test_labels_put_together_are_translated_word_by_word(lines: list[Line]):
+    asked = re.compile(r'In (\w+), word by word\?<\|im_end\|>\n<\|im_start\|>user\n(\w+) field: "(.+)"<')
+    found = [(match, line.learned) for line in lines if (match := asked.search(line.given))]
+    assert len(found) > 1000
+    for match, learned in found[:200]:
+        target, language, label = match.groups()
+        letters = only_letters(label)
+        words = learned.removesuffix("<|im_end|>\n").split(", ")
+        assert 2 <= len(words) <= 3
+        for word in words:  # each answer translates a word that stands in the label
+            origins = [e.labels[language][0] for e in ENTRIES if e.labels[target][0] == word]
+            assert [w for w in origins if only_letters(w) in letters], (label, word)
+
+
+def test_phrases_have_labels_and_no_definitions():
+    entries = {entry.name: entry for entry in ENTRIES}
+    with PHRASES.open(encoding="utf-8", newline="") as file:
+        phrases = [row["phrase"] for row in csv.DictReader(file)]
+    known = [entries[name] for name in phrases if name in entries]
+    assert len(known) > 1500
+    assert not [entry.name for entry in known if entry.definitions or entry.is_concept]
+
+
+def test_words_drawn_at_random_never_make_an_unseen_label():
+    assert "shelf life" in {concept.labels["English"][0] for concept in read_glossary(UNSEEN_GLOSSARY)}
+    words = [
+        Entry(w, False, dict.fromkeys(LANGUAGE_OF.values(), (w,)), (), (), (), ()) for w in ("shelf", "life", "door")
+    ]
+    generator = TextGenerator(ENTRIES, 0)
+    generator._single_words = dict.fromkeys(LANGUAGE_OF.values(), words)
+    lines = [generator._translate_words() for _ in range(1000)]
+    labels = [fold_label(line.given.split('"')[1]) for line in lines]
+    assert fold_label("life shelf") in labels
+    assert fold_label("shelf life") not in labels
