@@ -66,7 +66,7 @@ def train_both_stages(config: RunConfig, splits: Splits, way: str, folder: Path)
 def main() -> None:
     """Measure in turns, print and write the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
     flags = parser.parse_args()
     settings = {"max_steps": flags.steps, "eval_steps": 10_000, "logging_steps": 1}

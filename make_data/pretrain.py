@@ -26,13 +26,13 @@ FOLDER = DATA / "embedded-base"
 _LINES_FOR_TOKENIZER = 60_000
 _NUM_WORKERS = 12  # part of the recipe: each worker draws text of its own
 _BATCHES_SORTED = 4  # lines are drawn for this many batches at a time and sorted by length, so that little is padding
-IGNORED = -100
+_IGNORED = -100
 _STEPS_BETWEEN_REPORTS = 100
 _LENGTHS = (40, 48, 64, 112)  # batches are padded to one of these, so that each is compiled once
 
 
 class LineBatches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Endless batches of lines: input_ids (B, L) and labels (B, L), IGNORED where nothing is learned."""
+    """Endless batches of lines: input_ids (B, L) and labels (B, L), -100 where nothing is learned."""
 
     def __init__(self, tokenizer: Qwen2Tokenizer, batch_size: int, seed: int) -> None:
         self._tokenizer = tokenizer
@@ -59,7 +59,7 @@ class LineBatches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
         longest = max(len(given) + len(learned) for given, learned in rows)
         length = next(length for length in _LENGTHS if length >= longest)
         ids = torch.full((len(rows), length), self._padding)
-        labels = torch.full((len(rows), length), IGNORED)
+        labels = torch.full((len(rows), length), _IGNORED)
         for at, (given, learned) in enumerate(rows):
             ids[at, : len(given) + len(learned)] = torch.tensor(given + learned)
             labels[at, len(given) : len(given) + len(learned)] = torch.tensor(learned)
@@ -124,7 +124,7 @@ def pretrain(
         with torch.autocast(device, dtype=torch.bfloat16):
             hidden = decoder(input_ids=ids.to(device), use_cache=False).last_hidden_state[:, :-1]
             next_ids = labels[:, 1:].to(device)
-            is_learned = next_ids != IGNORED  # only these positions are projected on the vocabulary
+            is_learned = next_ids != _IGNORED  # only these positions are projected on the vocabulary
             loss = cross_entropy(model.lm_head(hidden[is_learned]).float(), next_ids[is_learned])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

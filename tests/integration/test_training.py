@@ -4,6 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+import trl.trainer.utils
 from safetensors.torch import load_file
 
 from pii_finetune import training
@@ -105,3 +106,22 @@ def test_projecting_answers_only_gives_the_losses_and_gradients_of_trl(config, s
         expected = torch.cat([weight.flatten() for name, weight in sorted(reference.items()) if "lora_B" in name])
         assert expected.norm() > 0
         assert (moved - expected).norm() / expected.norm() <= 1e-5
+
+
+def test_a_training_on_a_cpu_projects_answer_and_end_of_turn_of_each_row_and_no_prompt(
+    config, splits, tmp_path, monkeypatch
+):
+    projected, original = [], trl.trainer.utils._ChunkedLogProbFunction
+
+    class Counting:
+        @staticmethod
+        def apply(hidden, *rest):
+            projected.append(len(hidden))
+            return original.apply(hidden, *rest)
+
+    decides = trl.trainer.utils._use_triton
+    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", Counting)
+    quick = apply_overrides(config, {"sft.max_steps": 1})
+    train_sft(splits, quick, tmp_path, lambda _: None)
+    assert projected[0] == 2 * quick.sft.per_device_train_batch_size
+    assert trl.trainer.utils._use_triton is decides  # TRL is left as it was
