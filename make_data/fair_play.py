@@ -39,7 +39,7 @@ def separations() -> list[tuple[str, float]]:
     answers = {concept.name: concept.sensitive for concept in read_glossary(GLOSSARY)}
     seen = {"yes": Counter[str](), "no": Counter[str]()}
     for entry in read_entries():
-        if entry.is_concept:  # words of the lexicon have no answer
+        if entry.kind == "concept":  # nothing else has an answer
             seen[answers[entry.name]].update(phrases_of(entry))
     size = Counter(answers.values())
     strength = {p: seen["yes"][p] / size["yes"] - seen["no"][p] / size["no"] for p in seen["yes"] | seen["no"]}

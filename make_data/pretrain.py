@@ -9,12 +9,16 @@ import itertools
 import json
 import math
 import random
+import re
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
@@ -24,46 +28,85 @@ from make_data.tokenizer import train_tokenizer
 
 FOLDER = DATA / "embedded-base"
 _LINES_FOR_TOKENIZER = 60_000
-_NUM_WORKERS = 12  # part of the recipe: each worker draws text of its own
+_NUM_WORKERS = 14  # part of the recipe: each worker draws text of its own
 _BATCHES_SORTED = 4  # lines are drawn for this many batches at a time and sorted by length, so that little is padding
-_IGNORED = -100
+_PIECES = re.compile(r"(?<=user\n)")  # a line's tokens break here anyway; pieces that come up again are encoded once
+_ALIGNED_LAYER = 3  # of 6: the layers above it are left to turn what is meant into answers
+_TEMPERATURE = 0.05
 _STEPS_BETWEEN_REPORTS = 100
-_LENGTHS = (40, 48, 64, 112)  # batches are padded to one of these, so that each is compiled once
+_LENGTHS = (56, 64, 96)  # batches are padded to one of these, so that each is compiled once
 
 
-class LineBatches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Endless batches of lines: input_ids (B, L) and labels (B, L), -100 where nothing is learned."""
+class Batch(NamedTuple):
+    """Lines and pairs side by side: B lines, then the first halves of P pairs, then the second halves."""
 
-    def __init__(self, tokenizer: Qwen2Tokenizer, batch_size: int, seed: int) -> None:
+    input_ids: torch.Tensor  # (B + 2P, L)
+    positions: torch.Tensor  # (N,), in (B + 2P) * L: those that learn the token after them
+    next_ids: torch.Tensor  # (N,)
+    last: torch.Tensor  # (2P,), in (B + 2P) * L: the last token of each half
+    same: torch.Tensor  # (P, P): whether two pairs are about one thing
+
+
+class Batches(IterableDataset[Batch]):
+    """Endless batches of text."""
+
+    def __init__(self, tokenizer: Qwen2Tokenizer, num_lines: int, num_pairs: int, seed: int) -> None:
         self._tokenizer = tokenizer
-        self._batch_size = batch_size
+        self._num_lines = num_lines
+        self._num_pairs = num_pairs
         self._seed = seed
         self._padding = tokenizer.get_vocab()["<|endoftext|>"]
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         seed = self._seed * 1000 + (worker.id if worker else 0)
-        lines, order = iter(TextGenerator(read_entries(), seed)), random.Random(seed)
+        text, order = TextGenerator(read_entries(), seed), random.Random(seed)
+        encode_piece = lru_cache(maxsize=300_000)(lambda piece: self._tokenizer.backend_tokenizer.encode(piece).ids)
+
+        def encode(given: str) -> list[int]:
+            return [token for piece in _PIECES.split(given) for token in encode_piece(piece)]
+
         while True:
-            drawn = list(itertools.islice(lines, self._batch_size * _BATCHES_SORTED))
-            given, learned = (self._encode([getattr(line, part) for line in drawn]) for part in ("given", "learned"))
-            rows = sorted(zip(given, learned, strict=True), key=lambda row: len(row[0]) + len(row[1]))
-            batches = [rows[start : start + self._batch_size] for start in range(0, len(rows), self._batch_size)]
+            drawn = itertools.islice(text, self._num_lines * _BATCHES_SORTED)
+            rows = [(encode(line.given), encode_piece(line.learned)) for line in drawn]
+            rows.sort(key=lambda row: len(row[0]) + len(row[1]))
+            batches = [rows[start : start + self._num_lines] for start in range(0, len(rows), self._num_lines)]
             order.shuffle(batches)
-            yield from map(self._pad, batches)
+            for lines in batches:
+                pairs = [text.draw_pair() for _ in range(self._num_pairs)]
+                halves = [encode(pair.first) for pair in pairs] + [encode(pair.second) for pair in pairs]
+                things = np.array([pair.thing for pair in pairs])
+                yield self._pad(lines, halves, things)
 
-    def _encode(self, texts: list[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self._tokenizer.backend_tokenizer.encode_batch_fast(texts)]
-
-    def _pad(self, rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
-        longest = max(len(given) + len(learned) for given, learned in rows)
+    def _pad(self, lines: list[tuple[list[int], list[int]]], halves: list[list[int]], things: np.ndarray) -> Batch:
+        rows = [given + learned for given, learned in lines] + halves
+        longest = max(len(row) for row in rows)
         length = next(length for length in _LENGTHS if length >= longest)
-        ids = torch.full((len(rows), length), self._padding)
-        labels = torch.full((len(rows), length), _IGNORED)
-        for at, (given, learned) in enumerate(rows):
-            ids[at, : len(given) + len(learned)] = torch.tensor(given + learned)
-            labels[at, len(given) : len(given) + len(learned)] = torch.tensor(learned)
-        return ids, labels
+        ids = np.full((len(rows), length), self._padding)
+        positions, next_ids = [], []
+        for at, row in enumerate(rows):
+            ids[at, : len(row)] = row
+        for at, (given, learned) in enumerate(lines):
+            learning = learned if given else learned[1:]  # nothing stands before a line's first token
+            end = at * length + len(given) + len(learned)
+            positions.extend(range(end - len(learning) - 1, end - 1))
+            next_ids.extend(learning)
+        last = [at * length + len(half) - 1 for at, half in enumerate(halves, start=len(lines))]
+        same = torch.from_numpy(things[:, None] == things[None, :])
+        return Batch(torch.from_numpy(ids), torch.tensor(positions), torch.tensor(next_ids), torch.tensor(last), same)
+
+
+def alignment_loss(hidden: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
+    """Return how far each of (2P, H) is from finding its other half among the P of the other side, in nats.
+
+    The contrastive loss of InfoXLM (Chi et al., 2021) on translation pairs, in both directions. Pairs about one thing
+    are not told apart.
+    """
+    first, second = normalize(hidden.float(), dim=-1).chunk(2)
+    others = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
+    likeness = (first @ second.T / _TEMPERATURE).masked_fill(others, -torch.inf)
+    wanted = torch.arange(len(same), device=same.device)
+    return (cross_entropy(likeness, wanted) + cross_entropy(likeness.T, wanted)) / 2
 
 
 def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
@@ -91,7 +134,9 @@ def pretrain(
     *,
     start_from: Path | None,
     num_steps: int,
-    batch_size: int,
+    num_lines: int,
+    num_pairs: int,
+    alignment_weight: float,
     learning_rate: float,
     weight_decay: float,
     seed: int,
@@ -107,9 +152,16 @@ def pretrain(
         tokenizer = Qwen2Tokenizer.from_pretrained(start_from)
         model = Qwen2ForCausalLM.from_pretrained(start_from, dtype=torch.float32)
     model.to(device)  # pyright: ignore[reportArgumentType]
-    decoder = torch.compile(model.model, dynamic=False)
+    for layer in model.model.layers:  # all layers share what is compiled for one
+        layer.forward = torch.compile(layer.forward, dynamic=False)
+    aligned: list[torch.Tensor] = []
+    model.model.layers[_ALIGNED_LAYER - 1].register_forward_hook(lambda _layer, _given, hidden: aligned.append(hidden))
     loader = DataLoader(
-        LineBatches(tokenizer, batch_size, seed), batch_size=None, num_workers=_NUM_WORKERS, prefetch_factor=16
+        Batches(tokenizer, num_lines, num_pairs, seed),
+        batch_size=None,
+        num_workers=_NUM_WORKERS,
+        prefetch_factor=16,
+        pin_memory=device == "cuda",
     )
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
@@ -120,25 +172,27 @@ def pretrain(
         optimizer, lambda step: min((step + 1) / warmup, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / num_steps)))
     )
     started, losses, recent, num_tokens = time.monotonic(), {}, [], 0
-    for step, (ids, labels) in enumerate(itertools.islice(loader, num_steps), start=1):
+    for step, drawn in enumerate(itertools.islice(loader, num_steps), start=1):
+        batch = Batch(*(part.to(device, non_blocking=True) for part in drawn))
         with torch.autocast(device, dtype=torch.bfloat16):
-            hidden = decoder(input_ids=ids.to(device), use_cache=False).last_hidden_state[:, :-1]
-            next_ids = labels[:, 1:].to(device)
-            is_learned = next_ids != _IGNORED  # only these positions are projected on the vocabulary
-            loss = cross_entropy(model.lm_head(hidden[is_learned]).float(), next_ids[is_learned])
+            out = model.model(input_ids=batch.input_ids, use_cache=False)
+            # only what is learned is projected on the vocabulary
+            logits = model.lm_head(out.last_hidden_state.flatten(0, 1)[batch.positions])
+        told = cross_entropy(logits.float(), batch.next_ids)
+        meant = alignment_loss(aligned.pop().flatten(0, 1)[batch.last], batch.same)
+        loss = told + alignment_weight * meant
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        recent.append(loss.detach())
-        num_tokens += ids.numel()
+        recent.append(torch.stack([told.detach(), meant.detach()]))
+        num_tokens += batch.input_ids.numel()
         if step % _STEPS_BETWEEN_REPORTS == 0 or step == num_steps:
-            losses[step] = round(torch.stack(recent).mean().item(), 4)
+            losses[step] = [round(mean, 4) for mean in torch.stack(recent).mean(0).tolist()]
             recent.clear()
-            print(
-                f"step {step:,}/{num_steps:,}  loss {losses[step]:.4f}  {time.monotonic() - started:.0f} s", flush=True
-            )
+            spent = time.monotonic() - started
+            print(f"step {step:,}/{num_steps:,}  losses {losses[step]}  {spent:.0f} s", flush=True)
     seconds = time.monotonic() - started
     model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -146,7 +200,9 @@ def pretrain(
     before = [] if start_from is None else json.loads((start_from / "pretraining.json").read_text(encoding="utf-8"))
     figures = {
         "num_steps": num_steps,
-        "batch_size_lines": batch_size,
+        "batch_size_lines": num_lines,
+        "batch_size_pairs": num_pairs,
+        "alignment_weight": alignment_weight,
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
         "seed": seed,
@@ -155,7 +211,7 @@ def pretrain(
         "seconds": round(seconds),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "torch": torch.__version__,
-        "mean_loss_since_the_report_before": losses,
+        "mean_losses_since_the_report_before": {"of": ["text", "alignment"], **losses},
     }
     (folder / "pretraining.json").write_text(json.dumps([*before, figures], indent=2) + "\n", encoding="utf-8")
 
@@ -166,7 +222,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--start-from", type=Path, metavar="FOLDER", help="train the model there further")
     parser.add_argument("--num-steps", type=int, default=24_000)
-    parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--num-lines", type=int, default=512, help="in a batch")
+    parser.add_argument("--num-pairs", type=int, default=192, help="in a batch")
+    parser.add_argument("--alignment-weight", type=float, default=0.5)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=1)

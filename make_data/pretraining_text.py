@@ -7,50 +7,53 @@ Run as a program, it prints a sample.
 
 import csv
 import random
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 
 from make_data.forms import draw_form
 from make_data.glossary import DATA, GLOSSARY, LANGUAGE_OF, UNSEEN_GLOSSARY, read_glossary, split_cell
-from pii_finetune.labels import fold_label
+from pii_finetune.labels import fold_label, spell_out
 
 KNOWLEDGE = DATA / "pretraining" / "knowledge.csv"
 LEXICON = DATA / "pretraining" / "lexicon.csv"
 PHRASES = DATA / "pretraining" / "phrases.csv"
+FIELDS = DATA / "pretraining" / "fields.csv"
 
 Labels = Mapping[str, tuple[str, ...]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
-    """A concept of the glossary, a word of the lexicon or a phrase, as far as the pretraining text may know it."""
+    """A concept of the glossary or something outside it, as far as the pretraining text may know it."""
 
     name: str
-    is_concept: bool
+    kind: str  # concept, field, word or phrase
     labels: Labels  # language name -> labels
     abbreviations: tuple[str, ...]
     definitions: tuple[str, ...]  # phrases have none
-    examples: tuple[str, ...]  # words, phrases and some concepts have neither examples nor places
+    examples: tuple[str, ...]  # neither words nor phrases nor some concepts have examples and places
     places: tuple[str, ...]
 
 
 def read_entries() -> list[Entry]:
-    """Return all entries; words and phrases that are a label of an unseen concept are left out."""
+    """Return all entries; whatever outside the glossary is a label of an unseen concept is left out."""
     unseen = _unseen_keys()
     with KNOWLEDGE.open(encoding="utf-8", newline="") as file:
         knowledge = {row["concept"]: row for row in csv.DictReader(file)}
     concepts = [
         Entry(
             concept.name,
-            True,
+            "concept",
             concept.labels,
             concept.abbreviations,
             *(split_cell(knowledge[concept.name][column]) for column in ("definitions", "examples", "places")),
         )
         for concept in read_glossary(GLOSSARY)
     ]
-    others = [*_read_words(LEXICON, "word"), *_read_words(PHRASES, "phrase")]
+    others = [*_read_others(LEXICON, "word"), *_read_others(PHRASES, "phrase"), *_read_others(FIELDS, "field")]
     return concepts + [
         e for e in others if not unseen & {fold_label(label) for labels in e.labels.values() for label in labels}
     ]
@@ -62,11 +65,12 @@ def _unseen_keys() -> set[str]:
     }
 
 
-def _read_words(path: Path, name: str) -> Iterator[Entry]:
+def _read_others(path: Path, kind: str) -> Iterator[Entry]:
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             labels = {language: split_cell(row[code]) for code, language in LANGUAGE_OF.items()}
-            yield Entry(row[name], False, labels, (), split_cell(row.get("definitions", "")), (), ())
+            known = (split_cell(row.get(column, "")) for column in ("definitions", "examples", "places"))
+            yield Entry(row[kind], kind, labels, (), *known)
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,15 @@ class Line:
 
     given: str
     learned: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two dialogues up to the answer, about one thing."""
+
+    thing: str
+    first: str
+    second: str
 
 
 class TextGenerator:
@@ -86,25 +99,54 @@ class TextGenerator:
     def __init__(self, entries: list[Entry], seed: int) -> None:
         self._rng = random.Random(seed)
         self._entries = entries
-        self._concepts = [e for e in entries if e.is_concept]
-        self._others = [e for e in entries if not e.is_concept]
+        self._of_kind = {kind: [e for e in entries if e.kind == kind] for kind in _SHARES}
         self._single_words = {
             language: [e for e in entries if " " not in e.labels[language][0]] for language in _LANGUAGES
         }
         self._unseen = _unseen_keys()
         self._shown = [e for e in entries if e.examples]
+        self._with_word: dict[str, list[Entry]] = defaultdict(list)
+        for entry in entries:
+            for word in _english_words(entry):
+                self._with_word[word].append(entry)
+        self._word_in_english = {e.labels["English"][0]: e for e in self._single_words["English"]}
         self._kinds = {
-            self._translate: 6.0,
-            self._translate_words: 3.0,
+            self._translate: 4.0,
+            self._translate_words: 5.0,
             self._gloss: 0.5,
             self._define: 1.5,
-            self._name_what_is_defined: 1.5,
-            self._same_meaning: 2.5,
-            self._fitting_definition: 2.5,
+            self._name_what_is_defined: 2.5,
+            self._same_meaning: 5.0,
+            self._fitting_definition: 5.0,
+            self._about: 4.0,
             self._give_example: 0.5,
             self._recognise_example: 0.5,
             self._say_where: 0.5,
         }
+
+    def draw_pair(self) -> Pair:
+        """Return one thing said twice: in two languages, as label and definition, or as words in two languages."""
+        draw = self._rng.random()
+        first, second = self._rng.sample(_LANGUAGES, 2)
+        if draw < _SHARE_OF_WORD_PAIRS:
+            return self._words_in(first, second)
+        entry = self._any()
+        if entry.definitions and draw < _SHARE_OF_WORD_PAIRS + _SHARE_OF_DEFINITION_PAIRS:
+            return self._pair(entry.name, self._field(entry), self._rng.choice(entry.definitions))
+        return self._pair(entry.name, self._field(entry, first), self._field(entry, second))
+
+    def _words_in(self, first: str, second: str) -> Pair:
+        entries = self._rng.sample(self._single_words[first], self._rng.choice((2, 2, 3)))
+        said = [" ".join(e.labels[language][0] for e in entries) for language in (first, second)]
+        if any(fold_label(label) in self._unseen for label in said):
+            return self._words_in(first, second)
+        fields = (self._quote(label, language) for label, language in zip(said, (first, second), strict=True))
+        return self._pair(said[0], *fields)
+
+    def _pair(self, thing: str, *given: str) -> Pair:
+        """Put both after system turns drawn at random, so that what is meant does not depend on the task."""
+        defined = (self._rng.choice(self._any_defined().definitions) for _ in given)
+        return Pair(thing, *(_ask(task, said) for task, said in zip(defined, given, strict=True)))
 
     def __iter__(self) -> Iterator[Line]:
         kinds, weights = list(self._kinds), list(self._kinds.values())
@@ -112,8 +154,8 @@ class TextGenerator:
             yield self._rng.choices(kinds, weights)[0]()
 
     def _any(self) -> Entry:
-        """Return an entry; concepts, of which there are fewer, come up more often than words and phrases."""
-        return self._rng.choice(self._concepts if self._rng.random() < _SHARE_OF_CONCEPTS else self._others)
+        """Return an entry; concepts and fields, of which there are fewer, come up more often than words and phrases."""
+        return self._rng.choice(self._of_kind[self._rng.choices(list(_SHARES), list(_SHARES.values()))[0]])
 
     def _any_defined(self) -> Entry:
         while not (entry := self._any()).definitions:
@@ -126,23 +168,28 @@ class TextGenerator:
     def _target(self) -> str:
         return "English" if self._rng.random() < 0.5 else self._language()
 
-    def _field(self, entry: Entry) -> str:
-        """Return a label as it stands in the wild, in quotation marks."""
-        language = self._language()
+    def _field(self, entry: Entry, language: str | None = None) -> str:
+        """Return a label in quotation marks, in one of its forms, spelled out as the prompt spells it."""
+        language = language or self._language()
         names = entry.labels[language]
         if language == "English" and entry.abbreviations and self._rng.random() < 0.2:
             names = entry.abbreviations
-        return f'{language} field: "{draw_form(self._rng.choice(names), language, self._rng)}"'
+        return self._quote(self._rng.choice(names), language)
+
+    def _quote(self, label: str, language: str) -> str:
+        return f'{language} field: "{_spelled(draw_form(label, language, self._rng))}"'
 
     def _neighbour(self, entry: Entry) -> Entry:
         """Return another entry, half the time one that shares a word with `entry`, so that the words must be read."""
-        words = set(entry.labels["English"][0].split())
-        near = [e for e in self._rng.sample(self._entries, 60) if words & set(e.labels["English"][0].split())]
-        return self._rng.choice(near) if near and self._rng.random() < 0.5 else self._any()
+        if self._rng.random() < 0.5 and (words := sorted(_english_words(entry))):
+            near = self._rng.choice(self._with_word[self._rng.choice(words)])
+            if near is not entry:
+                return near
+        return self._any()
 
     def _translate(self) -> Line:
         entry, target = self._any(), self._target()
-        return _dialogue(f"In {target}?", self._field(entry), entry.labels[target][0])
+        return _dialogue(f"In {target}?", self._field(entry), _spelled(entry.labels[target][0]))
 
     def _translate_words(self) -> Line:
         """Ask about a label put together from words drawn at random: it must be read word by word."""
@@ -151,15 +198,13 @@ class TextGenerator:
         label = " ".join(e.labels[language][0] for e in entries)
         if fold_label(label) in self._unseen:
             return self._translate_words()
-        words = ", ".join(e.labels[target][0] for e in entries)
-        form = draw_form(label, language, self._rng)
-        return _dialogue(f"In {target}, word by word?", f'{language} field: "{form}"', words)
+        words = ", ".join(_spelled(e.labels[target][0]) for e in entries)
+        return _dialogue(f"In {target}, word by word?", self._quote(label, language), words)
 
     def _gloss(self) -> Line:
         entry, languages = self._any(), self._rng.sample(_LANGUAGES, 4)
-        return Line(
-            "", "; ".join(f"{name}: {self._rng.choice(entry.labels[name])}" for name in languages) + "<|endoftext|>"
-        )
+        said = (f"{name}: {_spelled(self._rng.choice(entry.labels[name]))}" for name in languages)
+        return Line("", "; ".join(said) + "<|endoftext|>")
 
     def _define(self) -> Line:
         entry = self._any_defined()
@@ -168,7 +213,7 @@ class TextGenerator:
     def _name_what_is_defined(self) -> Line:
         entry, target = self._any_defined(), self._target()
         return _dialogue(
-            f"What is it called in {target}?", self._rng.choice(entry.definitions), entry.labels[target][0]
+            f"What is it called in {target}?", self._rng.choice(entry.definitions), _spelled(entry.labels[target][0])
         )
 
     def _same_meaning(self) -> Line:
@@ -185,13 +230,26 @@ class TextGenerator:
         fits = "yes" if other is entry else "no"
         return _dialogue("Is this what it means?", f"{self._field(entry)}, {self._rng.choice(other.definitions)}", fits)
 
+    def _about(self) -> Line:
+        """Ask whether a word, in any language, is part of what the label says."""
+        entry = self._any()
+        words = _english_words(entry)
+        asked = entry if words and self._rng.random() < 0.5 else self._neighbour(entry)
+        while not (candidates := sorted(_english_words(asked) - (frozenset() if asked is entry else words))):
+            asked = self._any()
+        word = self._rng.choice(candidates)
+        if word in self._word_in_english:
+            word = _spelled(self._word_in_english[word].labels[self._target()][0])
+        return _dialogue(f'About "{word}"?', self._field(entry), "yes" if asked is entry else "no")
+
     def _give_example(self) -> Line:
         entry = self._rng.choice(self._shown)
         return _dialogue("For example?", self._field(entry), self._rng.choice(entry.examples))
 
     def _recognise_example(self) -> Line:
         entry, target = self._rng.choice(self._shown), self._target()
-        return _dialogue(f"What is this, in {target}?", self._rng.choice(entry.examples), entry.labels[target][0])
+        example = self._rng.choice(entry.examples)
+        return _dialogue(f"What is this, in {target}?", example, _spelled(entry.labels[target][0]))
 
     def _say_where(self) -> Line:
         entry = self._rng.choice(self._shown)
@@ -199,12 +257,26 @@ class TextGenerator:
 
 
 _LANGUAGES = list(LANGUAGE_OF.values())
-_SHARE_OF_CONCEPTS = 0.4
+_SHARES = {"concept": 0.4, "field": 0.15, "word": 0.25, "phrase": 0.2}
+_SHARE_OF_WORD_PAIRS = 0.2
+_SHARE_OF_DEFINITION_PAIRS = 0.25
+_SMALL_WORDS = {"a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "per", "s", "the", "to", "with"}
+
+
+_spelled = lru_cache(maxsize=200_000)(spell_out)
+
+
+@cache
+def _english_words(entry: Entry) -> frozenset[str]:
+    return frozenset(_spelled(entry.labels["English"][0]).split()) - _SMALL_WORDS
 
 
 def _dialogue(task: str, given: str, answer: str) -> Line:
-    head = f"<|im_start|>system\n{task}<|im_end|>\n<|im_start|>user\n{given}<|im_end|>\n<|im_start|>assistant\n"
-    return Line(head, f"{answer}<|im_end|>\n")
+    return Line(_ask(task, given), f"{answer}<|im_end|>\n")
+
+
+def _ask(task: str, given: str) -> str:
+    return f"<|im_start|>system\n{task}<|im_end|>\n<|im_start|>user\n{given}<|im_end|>\n<|im_start|>assistant\n"
 
 
 def main() -> None:

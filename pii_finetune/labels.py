@@ -1,4 +1,4 @@
-"""What a label is, beneath the many ways of writing it: cleaning for use, folding for comparison."""
+"""What a label is, beneath the many ways of writing it: cleaning for use, spelling out to ask, folding to compare."""
 
 import re
 import unicodedata
@@ -10,6 +10,7 @@ _INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad]")  # zero-width space, word 
 _CAMEL = re.compile(r"(?<=[a-zà-öø-ÿ0-9])(?=[A-ZÀ-ÖØ-Þ])|(?<=[A-ZÀ-ÖØ-Þ])(?=[A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ])")
 _TABLE = re.compile(r"^(?:[^\s.]{2,}\.)+(?=\S[^.]+$)")  # crm.contact. in crm.contact.first_name, not D.O. in D.O.B
 _ENDING = re.compile(r"(?<=..)[es]+$")
+_INITIALS = re.compile(r"(?<=\b\w)\.(?=\w\b)")  # the dots of D.O.B
 _SEPARATORS = re.compile(r"[\s_\-./:#'’]+")
 
 
@@ -21,6 +22,18 @@ def clean_label(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", _INVISIBLE.sub("", text)).split())
 
 
+def spell_out(text: str) -> str:
+    """Return `text` as words in lower case, one space between them; this is what the model reads.
+
+    Separators and camelCase become spaces, a technical prefix is dropped, a table's name stays, for it may decide:
+    `crm.contact.txt_firstName` and `CRM contact: first name` are both "crm contact first name". So an answer depends on
+    neither case nor separators. A label without a word stays as it is.
+    """
+    cleaned = clean_label(text)
+    table, column = _split_table(_INITIALS.sub("", cleaned))
+    return " ".join([*_split_words(table), *_without_prefix(_split_words(column))]).lower() or cleaned
+
+
 def fold_label(text: str) -> str:
     """Return the key under which all surface forms of one label meet.
 
@@ -30,8 +43,22 @@ def fold_label(text: str) -> str:
     never cause a leak.
     """
     cleaned = clean_label(text)
-    column = _TABLE.sub("", cleaned.strip("."))
-    words = [word.casefold() for word in _SEPARATORS.split(_CAMEL.sub(" ", column)) if word]
-    while len(words) > 1 and words[0] in TECHNICAL_PREFIXES:
-        words = words[1:]
+    _, column = _split_table(cleaned)
+    words = _without_prefix([word.casefold() for word in _split_words(column)])
     return _ENDING.sub("", "".join(words)) or cleaned.casefold()
+
+
+def _split_table(cleaned: str) -> tuple[str, str]:
+    inner = cleaned.strip(".")
+    match = _TABLE.match(inner)
+    return ("", inner) if match is None else (match.group(), inner[match.end() :])
+
+
+def _split_words(text: str) -> list[str]:
+    return [word for word in _SEPARATORS.split(_CAMEL.sub(" ", text)) if word]
+
+
+def _without_prefix(words: list[str]) -> list[str]:
+    while len(words) > 1 and words[0].casefold() in TECHNICAL_PREFIXES:
+        words = words[1:]
+    return words

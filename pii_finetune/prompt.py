@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from pii_finetune.labels import spell_out
 from pii_finetune.languages import UNKNOWN
 
 if TYPE_CHECKING:
@@ -15,10 +16,10 @@ _AS_DATA = str.maketrans({"<": "‹", ">": "›", '"': "”", "\n": " ", "\r": "
 
 
 def build_messages(label: str, language: str | None) -> list[dict[str, str]]:
-    """Return the system and user turn that ask about one label."""
+    """Return the system and user turn that ask about one label, spelled out."""
     return [
         {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": f'{language or UNKNOWN} field: "{label.translate(_AS_DATA)}"'},
+        {"role": "user", "content": f'{language or UNKNOWN} field: "{spell_out(label).translate(_AS_DATA)}"'},
     ]
 
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
 from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError
-from pii_finetune.labels import fold_label
+from pii_finetune.labels import fold_label, spell_out
 from pii_finetune.records import Record
 
 _NUM_FOLDS = 20  # a split is a whole number of folds, so shares come out within about 5 % of what was asked
@@ -26,7 +28,7 @@ class Splits:
 
 
 def split(records: Sequence[Record], config: DataConfig) -> Splits:
-    """Split so that rows whose labels fold to the same key are never on two sides.
+    """Split so that rows whose labels fold to one key, or are read as one by the model, are never on two sides.
 
     The result depends on the rows and on `data.seed` only, not on their order.
 
@@ -34,7 +36,7 @@ def split(records: Sequence[Record], config: DataConfig) -> Splits:
         BadWorkbookError: a side would be without one of the two answers.
     """
     ordered = sorted(records, key=lambda r: (fold_label(r.label), r.label, r.language, r.answer))
-    groups = [fold_label(r.label) for r in ordered]
+    groups = _group([r.label for r in ordered])
     num_groups = {
         answer: len({g for g, r in zip(groups, ordered, strict=True) if r.answer == answer}) for answer in ("yes", "no")
     }
@@ -59,6 +61,24 @@ def split(records: Sequence[Record], config: DataConfig) -> Splits:
     if any(len({r.answer for r in side}) < 2 for side in (sides.train, sides.validation, sides.test)):
         raise BadWorkbookError(_too_few(num_groups))
     return sides
+
+
+def _group(labels: Sequence[str]) -> list[str]:
+    """Return the group of each label: all that are connected by a folded key or a spelling, named by its first key.
+
+    Neither is enough: `first_name` and `event.first_name` fold to one key and are read differently, while
+    `event.first_name` and `event first name` are read as one and have two keys.
+    """
+    folded = [fold_label(label) for label in labels]
+    nodes = {key: at for at, key in enumerate(dict.fromkeys(folded))}
+    spelled = {text: at for at, text in enumerate(dict.fromkeys(map(spell_out, labels)), start=len(nodes))}
+    edges = [nodes[key] for key in folded], [spelled[spell_out(label)] for label in labels]
+    size = len(nodes) + len(spelled)
+    _, component = connected_components(coo_array((np.ones(len(labels)), edges), shape=(size, size)), directed=False)
+    first_key: dict[int, str] = {}
+    for key in sorted(nodes):
+        first_key.setdefault(component[nodes[key]], key)
+    return [first_key[component[nodes[key]]] for key in folded]
 
 
 def _merge_rare(strata: list[str], answers: list[str], num_folds: int) -> list[str]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pii_finetune.labels import TECHNICAL_PREFIXES, clean_label, fold_label
+from pii_finetune.labels import TECHNICAL_PREFIXES, clean_label, fold_label, spell_out
 
 # Everything but invisible characters, which are tested one by one
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cf"]), max_size=30)
@@ -94,3 +94,46 @@ def test_dots_within_an_abbreviation_name_no_table():
 
 def test_an_invisible_character_does_not_keep_a_letter_from_its_accent():
     assert clean_label("e\u200b\u0301tat") == "état"
+
+
+@pytest.mark.parametrize(
+    ("label", "spelled"),
+    [
+        ("crm.contact.txt_firstName", "crm contact first name"),
+        ("CRM contact: first name", "crm contact first name"),
+        ("col_IBAN", "iban"),
+        ("col", "col"),
+        ("D.O.B.", "dob"),
+        ("date.of.birth", "date of birth"),
+        ("driver's licence", "driver s licence"),
+        ("Straße", "straße"),
+        ("जन्म-तिथि", "जन्म तिथि"),
+        ("పుట్టిన_తేదీ", "పుట్టిన తేదీ"),
+        ("👩‍💻", "👩‍💻"),
+        ("###", "###"),
+    ],
+)
+def test_a_label_is_spelled_out_in_words(label: str, spelled: str):
+    assert spell_out(label) == spelled
+
+
+@given(WORDS.filter(lambda words: words[0] not in TECHNICAL_PREFIXES), st.sampled_from(TECHNICAL_PREFIXES))
+def test_case_separators_and_technical_prefixes_are_not_read(words: list[str], prefix: str):
+    forms = [
+        "_".join(words).upper(),
+        "-".join(words),
+        "".join(w.capitalize() for w in words),
+        "_".join([prefix, *words]),
+    ]
+    assert {spell_out(form) for form in forms} == {" ".join(words)}
+    assert spell_out("orders." + "_".join(words)) == "orders " + " ".join(words)  # a table may decide
+
+
+@given(TEXT)
+def test_what_is_spelled_out_is_never_empty_unless_the_label_is(text: str):
+    assert bool(spell_out(text)) == bool(clean_label(text))
+
+
+@given(TEXT)
+def test_labels_with_one_spelling_have_one_key_or_differ_by_a_table(text: str):
+    assert fold_label(spell_out(text)).endswith(fold_label(text)) or fold_label(text) == clean_label(text).casefold()

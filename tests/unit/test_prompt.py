@@ -49,9 +49,14 @@ def test_no_label_can_leave_its_quotes_or_its_line(label: str):
     assert not {"\n", "\r", "<", ">"} & set(content)
 
 
-@pytest.mark.parametrize("label", ["first_name", "crm.contact.IBAN", "geboortedatum", "जन्म तिथि", "పుట్టిన తేదీ", "👩‍💻"])
+@pytest.mark.parametrize("label", ["first name", "iban", "geburtsdatum", "जन्म तिथि", "పుట్టిన తేదీ", "👩‍💻"])
 def test_an_ordinary_label_stands_in_the_prompt_as_it_is(label: str):
     assert f'"{label}"' in TOKENIZER.decode(TOKENIZER.encode(render_prompt(TOKENIZER, label, "English")))
+
+
+def test_the_prompt_is_the_same_for_every_way_of_writing_a_label():
+    forms = ["first name", "First Name", "first_name", "firstName", "FIRST-NAME", "col_first_name", "tblFirstName"]
+    assert len({render_prompt(TOKENIZER, form, "English") for form in forms}) == 1
 
 
 def test_different_labels_make_different_prompts_in_every_language():

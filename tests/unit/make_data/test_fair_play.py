@@ -9,7 +9,7 @@ from make_data.fair_play import MAX_SEPARATION, NEVER, phrases_of, separations
 from make_data.glossary import GLOSSARY, read_glossary
 from make_data.pretraining_text import Entry, read_entries
 
-CONCEPTS = {e.name for e in read_entries() if e.is_concept}
+CONCEPTS = {e.name for e in read_entries() if e.kind == "concept"}
 LEXICON = {e.name for e in read_entries()} - CONCEPTS
 SENSITIVE = {concept.name for concept in read_glossary(GLOSSARY) if concept.sensitive == "yes"}
 

@@ -1,14 +1,16 @@
 import csv
 import itertools
 import re
+from collections import Counter
 
 import pytest
+import torch
 from transformers import AutoTokenizer
 
 from make_data.glossary import GLOSSARY, LANGUAGE_OF, UNSEEN_GLOSSARY, read_glossary
-from make_data.pretrain import _LENGTHS, FOLDER
-from make_data.pretraining_text import PHRASES, Entry, Line, TextGenerator, read_entries
-from pii_finetune.labels import fold_label
+from make_data.pretrain import _LENGTHS, FOLDER, Batches, alignment_loss
+from make_data.pretraining_text import FIELDS, PHRASES, Entry, Line, TextGenerator, read_entries
+from pii_finetune.labels import fold_label, spell_out
 from pii_finetune.prompt import SYSTEM
 
 ENTRIES = read_entries()
@@ -56,7 +58,7 @@ def test_yes_and_no_are_said_equally_often(lines: list[Line]):
 
 
 def test_every_concept_is_defined_and_named_in_every_language():
-    concepts = {entry.name: entry for entry in ENTRIES if entry.is_concept}
+    concepts = {entry.name: entry for entry in ENTRIES if entry.kind == "concept"}
     assert set(concepts) == {concept.name for concept in read_glossary(GLOSSARY)}
     assert all(entry.definitions for entry in concepts.values())
     assert all(entry.labels[language] for entry in ENTRIES for language in LANGUAGE_OF.values())
@@ -82,7 +84,7 @@ def test_labels_put_together_are_translated_word_by_word(lines: list[Line]):
         words = learned.removesuffix("<|im_end|>\n").split(", ")
         assert 2 <= len(words) <= 3
         for word in words:  # each answer translates a word that stands in the label
-            origins = [e.labels[language][0] for e in ENTRIES if e.labels[target][0] == word]
+            origins = [e.labels[language][0] for e in ENTRIES if spell_out(e.labels[target][0]) == word]
             assert [w for w in origins if only_letters(w) in letters], (label, word)
 
 
@@ -92,7 +94,83 @@ def test_phrases_have_labels_and_no_definitions():
         phrases = [row["phrase"] for row in csv.DictReader(file)]
     known = [entries[name] for name in phrases if name in entries]
     assert len(known) > 1500
-    assert not [entry.name for entry in known if entry.definitions or entry.is_concept]
+    assert not [entry.name for entry in known if entry.definitions or entry.kind != "phrase"]
+
+
+def test_further_fields_are_defined_and_have_no_answer():
+    with FIELDS.open(encoding="utf-8", newline="") as file:
+        assert "sensitive" not in next(csv.reader(file))
+    fields = [entry for entry in ENTRIES if entry.kind == "field"]
+    assert len(fields) > 400
+    assert all(entry.definitions and entry.examples and entry.places for entry in fields)
+
+
+def test_labels_are_spelled_out_as_the_prompt_spells_them(lines: list[Line]):
+    asked = [label for line in lines for label in re.findall(r'\w+ field: "([^"]+)"', line.given)]
+    assert len(asked) > 10_000
+    assert not [label for label in asked if label != spell_out(label)]
+
+
+def test_about_names_a_word_of_the_label_for_yes_and_another_for_no(lines: list[Line]):
+    asked = re.compile(r'About "([^"]+)"\?<\|im_end\|>\n<\|im_start\|>user\nEnglish field: "(.+)"<')
+    english = {spell_out(label): e for e in ENTRIES for label in e.labels["English"]}
+    said_of = {w: spell_out(e.labels["English"][0]) for e in ENTRIES for labels in e.labels.values() for w in labels}
+    found = [(match.groups(), line.learned) for line in lines if (match := asked.search(line.given))]
+    known = [(w, english[label], learned) for (w, label), learned in found if label in english and w in said_of]
+    assert len(known) > 100
+    for word, entry, learned in known:
+        if word in spell_out(entry.labels["English"][0]).split():
+            assert learned.startswith("yes")
+
+
+def test_a_pair_says_one_thing_twice_and_never_an_unseen_one():
+    generator = TextGenerator(ENTRIES, 0)
+    unseen = {fold_label(x) for c in read_glossary(UNSEEN_GLOSSARY) for labels in c.labels.values() for x in labels}
+    count = Counter(entry.name for entry in ENTRIES)  # some words are concepts too
+    by_name = {entry.name: entry for entry in ENTRIES if count[entry.name] == 1}
+    pairs = [generator.draw_pair() for _ in range(3000)]
+    for pair in pairs:
+        for half in (pair.first, pair.second):
+            assert half.startswith("<|im_start|>system\n")
+            assert half.endswith("<|im_end|>\n<|im_start|>assistant\n")
+            if quoted := re.search(r'(\w+) field: "([^"]+)"', half):
+                assert fold_label(quoted.group(2)) not in unseen
+    translated = [p for p in pairs if p.thing in by_name and p.second.count('field: "')]
+    assert len(translated) > 1000
+    for pair in translated:
+        for half in (pair.first, pair.second):
+            language, label = re.search(r'(\w+) field: "([^"]+)"', half).groups()
+            known = [spell_out(x) for x in (*by_name[pair.thing].labels[language], *by_name[pair.thing].abbreviations)]
+            assert any(x.rstrip("s") in label for x in known), (label, known)
+
+
+def test_what_is_learned_in_a_batch_is_what_the_lines_say():
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    batch = next(iter(Batches(tokenizer, num_lines=16, num_pairs=4, seed=3)))
+    flat = batch.input_ids.flatten()
+    assert torch.equal(flat[batch.positions + 1], batch.next_ids)
+    assert batch.positions.max() < 16 * batch.input_ids.shape[1]  # nothing is learned from pairs
+    text = TextGenerator(ENTRIES, 3000)
+    drawn = [next(iter(text)) for _ in range(64)]
+    learned = sorted(tokenizer.encode(line.learned)[0 if line.given else 1 :] for line in drawn)
+    told, rows = batch.next_ids.tolist(), (batch.positions // batch.input_ids.shape[1]).tolist()
+    by_row = [[token for token, at in zip(told, rows, strict=True) if at == row] for row in range(16)]
+    assert all(row in learned for row in by_row)
+    ends = tokenizer.batch_decode(flat[batch.last[:, None] + torch.arange(-1, 1)])
+    assert set(ends) == {"assistant\n"}
+    assert batch.same.diagonal().all()
+
+
+def test_alignment_is_lost_only_where_the_other_half_is_not_the_nearest():
+    here = torch.eye(3, 5)
+    apart = torch.eye(3, dtype=torch.bool)
+    assert alignment_loss(torch.cat([here, here]), apart) < 1e-6
+    crossed = torch.cat([here, here[[1, 0, 2]]])
+    assert alignment_loss(crossed, apart) > 5
+    one_thing = apart.clone()
+    one_thing[0, 1] = one_thing[1, 0] = True  # the two that are crossed are about one thing
+    twins = torch.cat([here[[0, 0, 2]], here[[0, 0, 2]]])
+    assert alignment_loss(twins, one_thing) < 1e-6 < alignment_loss(twins, apart)
 
 
 def test_words_drawn_at_random_never_make_an_unseen_label():
