@@ -11,7 +11,7 @@ import math
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from make_data.glossary import DATA
-from make_data.pretraining_text import TextGenerator, read_entries
+from make_data.pretraining_text import SHARES, TextGenerator, read_entries
 from make_data.tokenizer import train_tokenizer
 
 FOLDER = DATA / "embedded-base"
@@ -50,17 +50,20 @@ class Batch(NamedTuple):
 class Batches(IterableDataset[Batch]):
     """Endless batches of text."""
 
-    def __init__(self, tokenizer: Qwen2Tokenizer, num_lines: int, num_pairs: int, seed: int) -> None:
+    def __init__(
+        self, tokenizer: Qwen2Tokenizer, num_lines: int, num_pairs: int, seed: int, shares: Mapping[str, float]
+    ) -> None:
         self._tokenizer = tokenizer
         self._num_lines = num_lines
         self._num_pairs = num_pairs
         self._seed = seed
+        self._shares = shares
         self._padding = tokenizer.get_vocab()["<|endoftext|>"]
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         seed = self._seed * 1000 + (worker.id if worker else 0)
-        text, order = TextGenerator(read_entries(), seed), random.Random(seed)
+        text, order = TextGenerator(read_entries(), seed, self._shares), random.Random(seed)
         encode_piece = lru_cache(maxsize=300_000)(lambda piece: self._tokenizer.backend_tokenizer.encode(piece).ids)
 
         def encode(given: str) -> list[int]:
@@ -93,7 +96,13 @@ class Batches(IterableDataset[Batch]):
             next_ids.extend(learning)
         last = [at * length + len(half) - 1 for at, half in enumerate(halves, start=len(lines))]
         same = torch.from_numpy(things[:, None] == things[None, :])
-        return Batch(torch.from_numpy(ids), torch.tensor(positions), torch.tensor(next_ids), torch.tensor(last), same)
+        return Batch(
+            torch.from_numpy(ids),
+            torch.tensor(positions),
+            torch.tensor(next_ids),
+            torch.tensor(last, dtype=torch.long),
+            same,
+        )
 
 
 def alignment_loss(hidden: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
@@ -140,12 +149,13 @@ def pretrain(
     learning_rate: float,
     weight_decay: float,
     seed: int,
+    shares: Mapping[str, float],
 ) -> None:
     """Train a model, from nothing or from the one in `start_from`, and save it with the figures of the training."""
     torch.manual_seed(seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if start_from is None:
-        text = itertools.islice(TextGenerator(read_entries(), seed), _LINES_FOR_TOKENIZER)
+        text = itertools.islice(TextGenerator(read_entries(), seed, shares), _LINES_FOR_TOKENIZER)
         tokenizer = train_tokenizer(line.given + line.learned for line in text)
         model = build_model(tokenizer)
     else:
@@ -157,7 +167,7 @@ def pretrain(
     aligned: list[torch.Tensor] = []
     model.model.layers[_ALIGNED_LAYER - 1].register_forward_hook(lambda _layer, _given, hidden: aligned.append(hidden))
     loader = DataLoader(
-        Batches(tokenizer, num_lines, num_pairs, seed),
+        Batches(tokenizer, num_lines, num_pairs, seed, shares),
         batch_size=None,
         num_workers=_NUM_WORKERS,
         prefetch_factor=16,
@@ -179,7 +189,8 @@ def pretrain(
             # only what is learned is projected on the vocabulary
             logits = model.lm_head(out.last_hidden_state.flatten(0, 1)[batch.positions])
         told = cross_entropy(logits.float(), batch.next_ids)
-        meant = alignment_loss(aligned.pop().flatten(0, 1)[batch.last], batch.same)
+        halves = aligned.pop().flatten(0, 1)[batch.last]
+        meant = alignment_loss(halves, batch.same) if num_pairs else told.new_zeros(())
         loss = told + alignment_weight * meant
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -203,6 +214,7 @@ def pretrain(
         "batch_size_lines": num_lines,
         "batch_size_pairs": num_pairs,
         "alignment_weight": alignment_weight,
+        "shares": dict(shares),
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
         "seed": seed,
@@ -223,12 +235,14 @@ def main() -> None:
     parser.add_argument("--start-from", type=Path, metavar="FOLDER", help="train the model there further")
     parser.add_argument("--num-steps", type=int, default=24_000)
     parser.add_argument("--num-lines", type=int, default=512, help="in a batch")
-    parser.add_argument("--num-pairs", type=int, default=192, help="in a batch")
+    parser.add_argument("--num-pairs", type=int, default=192, help="in a batch; 0: no alignment")
     parser.add_argument("--alignment-weight", type=float, default=0.5)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--shares", type=float, nargs=len(SHARES), default=list(SHARES.values()), metavar=tuple(SHARES))
     flags = vars(parser.parse_args())
+    flags["shares"] = dict(zip(SHARES, flags["shares"], strict=True))
     pretrain(flags.pop("out"), **flags)
 
 

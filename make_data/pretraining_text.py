@@ -96,10 +96,11 @@ class TextGenerator:
     Most lines are dialogues: the system turn sets a task, the user turn holds fields, the assistant solves it.
     """
 
-    def __init__(self, entries: list[Entry], seed: int) -> None:
+    def __init__(self, entries: list[Entry], seed: int, shares: Mapping[str, float] | None = None) -> None:
         self._rng = random.Random(seed)
+        self._shares = dict(shares or SHARES)
         self._entries = entries
-        self._of_kind = {kind: [e for e in entries if e.kind == kind] for kind in _SHARES}
+        self._of_kind = {kind: [e for e in entries if e.kind == kind] for kind in self._shares}
         self._single_words = {
             language: [e for e in entries if " " not in e.labels[language][0]] for language in _LANGUAGES
         }
@@ -155,7 +156,7 @@ class TextGenerator:
 
     def _any(self) -> Entry:
         """Return an entry; concepts and fields, of which there are fewer, come up more often than words and phrases."""
-        return self._rng.choice(self._of_kind[self._rng.choices(list(_SHARES), list(_SHARES.values()))[0]])
+        return self._rng.choice(self._of_kind[self._rng.choices(list(self._shares), list(self._shares.values()))[0]])
 
     def _any_defined(self) -> Entry:
         while not (entry := self._any()).definitions:
@@ -257,7 +258,12 @@ class TextGenerator:
 
 
 _LANGUAGES = list(LANGUAGE_OF.values())
-_SHARES = {"concept": 0.4, "field": 0.15, "word": 0.25, "phrase": 0.2}
+SHARES = {  # of the kinds of entries
+    "concept": 0.4,
+    "field": 0.15,
+    "word": 0.25,
+    "phrase": 0.2,
+}
 _SHARE_OF_WORD_PAIRS = 0.2
 _SHARE_OF_DEFINITION_PAIRS = 0.25
 _SMALL_WORDS = {"a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "per", "s", "the", "to", "with"}

@@ -9,7 +9,7 @@ from openpyxl.styles import Font
 
 from make_data.forms import draw_form
 from make_data.glossary import DATA, GLOSSARY, UNSEEN_GLOSSARY, Concept, read_glossary
-from pii_finetune.labels import fold_label
+from pii_finetune.labels import fold_label, spell_out
 
 WORKBOOK = DATA / "PII_dataset_2.xlsx"
 UNSEEN_WORKBOOK = DATA / "unseen_concepts.xlsx"
@@ -44,15 +44,15 @@ def build_unseen_rows(concepts: Iterable[Concept], known: Iterable[Row]) -> list
     """Return a row a language of each concept that is not in the workbook.
 
     Raises:
-        ValueError: a label folds to the same key as one in `known`.
+        ValueError: a label folds to the same key as one in `known`, or is spelled out as one.
     """
-    known_keys = {fold_label(label) for label, _, _ in known}
+    known_keys = {key(label) for label, _, _ in known for key in (fold_label, spell_out)}
     rows = [
         (draw_form(labels[0], language, random.Random(f"{concept.name} {language}")), language, concept.sensitive)
         for concept in concepts
         for language, labels in concept.labels.items()
     ]
-    if leaked := sorted(label for label, _, _ in rows if fold_label(label) in known_keys):
+    if leaked := sorted(label for label, _, _ in rows if {fold_label(label), spell_out(label)} & known_keys):
         raise ValueError(f"labels of unseen concepts are in the workbook: {', '.join(leaked)}")
     return rows
 

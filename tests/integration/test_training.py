@@ -22,7 +22,7 @@ def test_sft_moves_every_adapter_weight_and_no_base_weight(config, sft):
     before = {name: weight.clone() for name, weight in load_base(config.base).named_parameters()}
     weights = load_file(adapter.path / "adapter_model.safetensors")
     moved = [name for name, weight in weights.items() if "lora_B" in name and weight.abs().max() > 0]  # B starts at 0
-    assert len(moved) == len([name for name in weights if "lora_B" in name]) == 6 * 7
+    assert len(moved) == len([name for name in weights if "lora_B" in name]) == 4 * 7  # the upper four layers
     after = dict(load_base(config.base).named_parameters())
     assert all(torch.equal(before[name], after[name]) for name in before)
 
