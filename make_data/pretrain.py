@@ -165,7 +165,7 @@ def pretrain(
     for layer in model.model.layers:  # all layers share what is compiled for one
         layer.forward = torch.compile(layer.forward, dynamic=False)
     aligned: list[torch.Tensor] = []
-    model.model.layers[_ALIGNED_LAYER - 1].register_forward_hook(lambda _layer, _given, hidden: aligned.append(hidden))
+    model.model.layers[_ALIGNED_LAYER - 1].register_forward_hook(lambda *call: aligned.append(call[-1]))
     loader = DataLoader(
         Batches(tokenizer, num_lines, num_pairs, seed, shares),
         batch_size=None,
