@@ -26,8 +26,8 @@ def spell_out(text: str) -> str:
     """Return `text` as words in lower case, one space between them; this is what the model reads.
 
     Separators and camelCase become spaces, a technical prefix is dropped, a table's name stays, for it may decide:
-    `crm.contact.txt_firstName` and `CRM contact: first name` are both "crm contact first name". So an answer depends on
-    neither case nor separators. A label without a word stays as it is.
+    `crm.contact.txt_firstName` and `CRM contact: first name` are both "crm contact first name". So ways of
+    writing that show the same words have one answer; `firstname` shows one word. A label without a word stays as it is.
     """
     cleaned = clean_label(text)
     table, column = _split_table(_INITIALS.sub("", cleaned))

@@ -132,8 +132,3 @@ def test_case_separators_and_technical_prefixes_are_not_read(words: list[str], p
 @given(TEXT)
 def test_what_is_spelled_out_is_never_empty_unless_the_label_is(text: str):
     assert bool(spell_out(text)) == bool(clean_label(text))
-
-
-@given(TEXT)
-def test_labels_with_one_spelling_have_one_key_or_differ_by_a_table(text: str):
-    assert fold_label(spell_out(text)).endswith(fold_label(text)) or fold_label(text) == clean_label(text).casefold()

@@ -7,14 +7,21 @@ from hypothesis import strategies as st
 
 from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError
-from pii_finetune.labels import fold_label
+from pii_finetune.labels import fold_label, spell_out
 from pii_finetune.profiles import embedded
 from pii_finetune.records import Record
 from pii_finetune.splits import Splits, split
 from pii_finetune.validation import ValidationReport
 
 WORDS = ("first", "last", "name", "id", "date", "of", "birth", "code", "url", "tax", "file", "color")
-FORMS = (" ".join, "_".join, lambda words: "".join(map(str.capitalize, words)), lambda words: f"tbl.{'_'.join(words)}s")
+FORMS = (
+    " ".join,
+    "_".join,
+    lambda words: "".join(map(str.capitalize, words)),
+    lambda words: f"tbl.{'_'.join(words)}s",
+    lambda words: f"crm.{'_'.join(words)}",  # folds to the key of the words alone
+    lambda words: f"CRM {' '.join(words)}",  # has a key of its own, and is read as the one above
+)
 CONFIG = DataConfig(validation_fraction=0.1, test_fraction=0.2, seed=3)
 
 
@@ -34,7 +41,7 @@ def datasets(draw: st.DrawFn) -> list[Record]:
 @settings(max_examples=40, deadline=None)
 @given(datasets(), st.integers(0, 2**32 - 1), st.floats(0.05, 0.4), st.floats(0.05, 0.4))
 @pytest.mark.filterwarnings("ignore:The least populated class")
-def test_rows_with_one_key_are_never_on_two_sides(
+def test_rows_with_one_key_or_one_spelling_are_never_on_two_sides(
     records: list[Record], seed: int, validation_fraction: float, test_fraction: float
 ):
     config = DataConfig(validation_fraction=validation_fraction, test_fraction=test_fraction, seed=seed)
@@ -42,8 +49,9 @@ def test_rows_with_one_key_are_never_on_two_sides(
         parts = sides(split(records, config))
     except BadWorkbookError:
         return  # too few keys of an answer
-    keys = [{fold_label(r.label) for r in part} for part in parts]
-    assert sum(map(len, keys)) == len(set.union(*keys))
+    for key in (fold_label, spell_out):
+        keys = [{key(r.label) for r in part} for part in parts]
+        assert sum(map(len, keys)) == len(set.union(*keys))
     assert sorted(r.row for part in parts for r in part) == [r.row for r in records]
     assert all({r.answer for r in part} == {"yes", "no"} for part in parts)
 

@@ -111,16 +111,19 @@ def test_labels_are_spelled_out_as_the_prompt_spells_them(lines: list[Line]):
     assert not [label for label in asked if label != spell_out(label)]
 
 
-def test_about_names_a_word_of_the_label_for_yes_and_another_for_no(lines: list[Line]):
-    asked = re.compile(r'About "([^"]+)"\?<\|im_end\|>\n<\|im_start\|>user\nEnglish field: "(.+)"<')
-    english = {spell_out(label): e for e in ENTRIES for label in e.labels["English"]}
-    said_of = {w: spell_out(e.labels["English"][0]) for e in ENTRIES for labels in e.labels.values() for w in labels}
-    found = [(match.groups(), line.learned) for line in lines if (match := asked.search(line.given))]
-    known = [(w, english[label], learned) for (w, label), learned in found if label in english and w in said_of]
-    assert len(known) > 100
-    for word, entry, learned in known:
-        if word in spell_out(entry.labels["English"][0]).split():
-            assert learned.startswith("yes")
+def test_about_is_answered_yes_for_a_word_of_the_label_and_no_for_any_other():
+    generator = TextGenerator(ENTRIES, 0)
+    generator._target = lambda: "English"
+    generator._field = lambda entry: f"{entry.kind} {entry.name}"
+    by_name = {f"{entry.kind} {entry.name}": entry for entry in ENTRIES}
+    answers = Counter()
+    for _ in range(3000):
+        line = generator._about()
+        word, name = re.search(r'About "(.+)"\?<.*\n<\|im_start\|>user\n(.+)<\|im_end', line.given).groups()
+        says = line.learned.removesuffix("<|im_end|>\n")
+        assert (says == "yes") == (word in spell_out(by_name[name].labels["English"][0]).split()), (word, name)
+        answers[says] += 1
+    assert min(answers["yes"], answers["no"]) > 1000
 
 
 def test_a_pair_says_one_thing_twice_and_never_an_unseen_one():

@@ -13,6 +13,7 @@ from make_data.workbook import (
     build_unseen_rows,
     write_workbook,
 )
+from pii_finetune.labels import fold_label, spell_out
 
 CONCEPTS = read_glossary(GLOSSARY)
 UNSEEN = read_glossary(UNSEEN_GLOSSARY)
@@ -55,6 +56,13 @@ def test_a_change_to_one_concept_leaves_the_rows_of_all_others():
 def test_an_unseen_label_in_the_workbook_is_refused_by_name():
     with pytest.raises(ValueError, match="labels of unseen concepts are in the workbook"):
         build_unseen_rows(CONCEPTS[:1], ROWS)
+
+
+def test_an_unseen_label_that_is_read_as_one_of_the_workbook_is_refused():
+    label = next(label for label, _, _ in build_unseen_rows(UNSEEN, []) if "." in label)  # in a table
+    assert fold_label(spell_out(label)) != fold_label(label)
+    with pytest.raises(ValueError, match="labels of unseen concepts are in the workbook"):
+        build_unseen_rows(UNSEEN, [(spell_out(label), "English", "no")])
 
 
 def test_rows_are_written_as_given(tmp_path: Path):
