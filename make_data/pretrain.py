@@ -34,7 +34,8 @@ _PIECES = re.compile(r"(?<=user\n)")  # a line's tokens break here anyway; piece
 _ALIGNED_LAYER = 3  # of 6: the layers above it are left to turn what is meant into answers
 _TEMPERATURE = 0.05
 _STEPS_BETWEEN_REPORTS = 100
-_LENGTHS = (56, 64, 96)  # batches are padded to one of these, so that each is compiled once
+_LENGTHS = (56, 72, 96)  # batches are padded to one of these, so that each is compiled once
+_LONGEST_HALF = 72  # tokens; the few pairs with a longer half are drawn again
 
 
 class Batch(NamedTuple):
@@ -69,6 +70,13 @@ class Batches(IterableDataset[Batch]):
         def encode(given: str) -> list[int]:
             return [token for piece in _PIECES.split(given) for token in encode_piece(piece)]
 
+        def draw_pairs() -> Iterator[tuple[str, list[int], list[int]]]:
+            while True:
+                pair = text.draw_pair()
+                first, second = encode(pair.first), encode(pair.second)
+                if max(len(first), len(second)) <= _LONGEST_HALF:
+                    yield pair.thing, first, second
+
         while True:
             drawn = itertools.islice(text, self._num_lines * _BATCHES_SORTED)
             rows = [(encode(line.given), encode_piece(line.learned)) for line in drawn]
@@ -76,9 +84,9 @@ class Batches(IterableDataset[Batch]):
             batches = [rows[start : start + self._num_lines] for start in range(0, len(rows), self._num_lines)]
             order.shuffle(batches)
             for lines in batches:
-                pairs = [text.draw_pair() for _ in range(self._num_pairs)]
-                halves = [encode(pair.first) for pair in pairs] + [encode(pair.second) for pair in pairs]
-                things = np.array([pair.thing for pair in pairs])
+                pairs = list(itertools.islice(draw_pairs(), self._num_pairs))
+                halves = [first for _, first, _ in pairs] + [second for _, _, second in pairs]
+                things = np.array([thing for thing, _, _ in pairs])
                 yield self._pad(lines, halves, things)
 
     def _pad(self, lines: list[tuple[list[int], list[int]]], halves: list[list[int]], things: np.ndarray) -> Batch:

@@ -126,22 +126,30 @@ class TextGenerator:
         }
 
     def draw_pair(self) -> Pair:
-        """Return one thing said twice: in two languages, as label and definition, or as words in two languages."""
-        draw = self._rng.random()
-        first, second = self._rng.sample(_LANGUAGES, 2)
-        if draw < _SHARE_OF_WORD_PAIRS:
-            return self._words_in(first, second)
+        """Return one thing said twice: as words in two languages, as a label and what is told of it, or as two labels."""
+        kind = self._rng.choices(list(PAIR_SHARES), list(PAIR_SHARES.values()))[0]
+        if kind == "words":
+            return self._words_in(*self._rng.sample(_LANGUAGES, 2))
+        if kind == "told":
+            entry = self._any_defined()
+            return self._pair(entry.name, self._field(entry), self._told(entry))
         entry = self._any()
-        if entry.definitions and draw < _SHARE_OF_WORD_PAIRS + _SHARE_OF_DEFINITION_PAIRS:
-            return self._pair(entry.name, self._field(entry), self._rng.choice(entry.definitions))
-        return self._pair(entry.name, self._field(entry, first), self._field(entry, second))
+        return self._pair(entry.name, self._field(entry), self._field(entry))
+
+    def _told(self, entry: Entry) -> str:
+        """Return one to three of the definitions, examples and places of `entry`."""
+        told = [*entry.definitions, *entry.examples, *entry.places]
+        return "; ".join(self._rng.sample(told, min(len(told), self._rng.randint(1, 3))))
 
     def _words_in(self, first: str, second: str) -> Pair:
+        """Return two or three words at random, and the same words in another language or what each of them means."""
         entries = self._rng.sample(self._single_words[first], self._rng.choice((2, 2, 3)))
         said = [" ".join(e.labels[language][0] for e in entries) for language in (first, second)]
         if any(fold_label(label) in self._unseen for label in said):
             return self._words_in(first, second)
-        fields = (self._quote(label, language) for label, language in zip(said, (first, second), strict=True))
+        fields = [self._quote(label, language) for label, language in zip(said, (first, second), strict=True)]
+        if all(e.definitions for e in entries) and self._rng.random() < 0.5:
+            fields[1] = "; ".join(self._rng.choice(e.definitions) for e in entries)
         return self._pair(said[0], *fields)
 
     def _pair(self, thing: str, *given: str) -> Pair:
@@ -259,13 +267,12 @@ class TextGenerator:
 
 _LANGUAGES = list(LANGUAGE_OF.values())
 SHARES = {  # of the kinds of entries
-    "concept": 0.4,
-    "field": 0.15,
+    "concept": 0.3,
+    "field": 0.3,
     "word": 0.25,
-    "phrase": 0.2,
+    "phrase": 0.15,
 }
-_SHARE_OF_WORD_PAIRS = 0.2
-_SHARE_OF_DEFINITION_PAIRS = 0.25
+PAIR_SHARES = {"words": 0.2, "told": 0.5, "labels": 0.3}
 _SMALL_WORDS = {"a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "per", "s", "the", "to", "with"}
 
 

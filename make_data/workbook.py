@@ -14,6 +14,7 @@ from pii_finetune.labels import fold_label, spell_out
 WORKBOOK = DATA / "PII_dataset_2.xlsx"
 UNSEEN_WORKBOOK = DATA / "unseen_concepts.xlsx"
 _SHARE_OF_ENGLISH_SYNONYMS = 0.3  # of the English synonyms and abbreviations: most column names are English
+_SHARE_OF_OTHER_LANGUAGES = 0.5  # each concept has a label in English, and in each further language with this chance
 
 Row = tuple[str, str, str]  # label, language, yes or no
 
@@ -31,8 +32,10 @@ def build_rows(concepts: Iterable[Concept]) -> list[Row]:
             if language == "English":
                 usual, *others = (*labels, *concept.abbreviations)
                 names = [usual, *(name for name in others if rng.random() < _SHARE_OF_ENGLISH_SYNONYMS)]
-            else:
+            elif rng.random() < _SHARE_OF_OTHER_LANGUAGES:
                 names = [rng.choice(labels)]
+            else:
+                continue
             for name in names:
                 rows.setdefault((draw_form(name, language, rng), language), concept.sensitive)
     shuffled = [(label, language, answer) for (label, language), answer in rows.items()]

@@ -101,7 +101,7 @@ def test_further_fields_are_defined_and_have_no_answer():
     with FIELDS.open(encoding="utf-8", newline="") as file:
         assert "sensitive" not in next(csv.reader(file))
     fields = [entry for entry in ENTRIES if entry.kind == "field"]
-    assert len(fields) > 400
+    assert len(fields) > 1300
     assert all(entry.definitions and entry.examples and entry.places for entry in fields)
 
 
@@ -139,12 +139,12 @@ def test_a_pair_says_one_thing_twice_and_never_an_unseen_one():
             if quoted := re.search(r'(\w+) field: "([^"]+)"', half):
                 assert fold_label(quoted.group(2)) not in unseen
     translated = [p for p in pairs if p.thing in by_name and p.second.count('field: "')]
-    assert len(translated) > 1000
+    assert len(translated) > 700
     for pair in translated:
         for half in (pair.first, pair.second):
             language, label = re.search(r'(\w+) field: "([^"]+)"', half).groups()
             known = [spell_out(x) for x in (*by_name[pair.thing].labels[language], *by_name[pair.thing].abbreviations)]
-            assert any(x.rstrip("s") in label for x in known), (label, known)
+            assert any(only_letters(x.rstrip("s")) in only_letters(label) for x in known), (label, known)
 
 
 def test_what_is_learned_in_a_batch_is_what_the_lines_say():
