@@ -28,11 +28,11 @@ from make_data.tokenizer import train_tokenizer
 
 FOLDER = DATA / "embedded-base"
 _LINES_FOR_TOKENIZER = 60_000
-_NUM_WORKERS = 14  # part of the recipe: each worker draws text of its own
+_NUM_WORKERS = 6  # part of the recipe: each worker draws text of its own
 _BATCHES_SORTED = 4  # lines are drawn for this many batches at a time and sorted by length, so that little is padding
 _PIECES = re.compile(r"(?<=user\n)")  # a line's tokens break here anyway; pieces that come up again are encoded once
 _ALIGNED_LAYER = 3  # of 6: the layers above it are left to turn what is meant into answers
-_TEMPERATURE = 0.05
+_TEMPERATURE = 0.1
 _STEPS_BETWEEN_REPORTS = 100
 _LENGTHS = (56, 72, 96)  # batches are padded to one of these, so that each is compiled once
 _LONGEST_HALF = 72  # tokens; the few pairs with a longer half are drawn again
@@ -80,6 +80,7 @@ class Batches(IterableDataset[Batch]):
         while True:
             drawn = itertools.islice(text, self._num_lines * _BATCHES_SORTED)
             rows = [(encode(line.given), encode_piece(line.learned)) for line in drawn]
+            rows = [row for row in rows if len(row[0]) + len(row[1]) <= _LENGTHS[-1]]  # all but one in a million
             rows.sort(key=lambda row: len(row[0]) + len(row[1]))
             batches = [rows[start : start + self._num_lines] for start in range(0, len(rows), self._num_lines)]
             order.shuffle(batches)
@@ -244,7 +245,7 @@ def main() -> None:
     parser.add_argument("--num-steps", type=int, default=24_000)
     parser.add_argument("--num-lines", type=int, default=512, help="in a batch")
     parser.add_argument("--num-pairs", type=int, default=192, help="in a batch; 0: no alignment")
-    parser.add_argument("--alignment-weight", type=float, default=0.5)
+    parser.add_argument("--alignment-weight", type=float, default=1.0)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=1)

@@ -14,7 +14,7 @@ from pii_finetune.labels import fold_label, spell_out
 WORKBOOK = DATA / "PII_dataset_2.xlsx"
 UNSEEN_WORKBOOK = DATA / "unseen_concepts.xlsx"
 _SHARE_OF_ENGLISH_SYNONYMS = 0.3  # of the English synonyms and abbreviations: most column names are English
-_SHARE_OF_OTHER_LANGUAGES = 0.5  # each concept has a label in English, and in each further language with this chance
+_SHARE_OF_OTHER_LANGUAGES = 0.8  # each concept has a label in English, and in each further language with this chance
 
 Row = tuple[str, str, str]  # label, language, yes or no
 
