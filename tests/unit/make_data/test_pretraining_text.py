@@ -2,6 +2,7 @@ import csv
 import itertools
 import re
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from transformers import AutoTokenizer
 
 from make_data.glossary import GLOSSARY, LANGUAGE_OF, UNSEEN_GLOSSARY, read_glossary
 from make_data.pretrain import _LENGTHS, FOLDER, Batches, alignment_loss
-from make_data.pretraining_text import FIELDS, PHRASES, SHARES, Entry, Line, TextGenerator, read_entries
+from make_data.pretraining_text import FIELDS, PHRASES, SHARES, Entry, Line, Pair, TextGenerator, read_entries
 from pii_finetune.labels import fold_label, spell_out
 from pii_finetune.prompt import SYSTEM
 
@@ -164,16 +165,36 @@ def test_what_is_learned_in_a_batch_is_what_the_lines_say():
     assert batch.same.diagonal().all()
 
 
+def test_what_is_longer_than_a_batch_holds_is_left_out(monkeypatch: pytest.MonkeyPatch):
+    lines, pairs = TextGenerator.__iter__, TextGenerator.draw_pair
+    long, turns = "field " * 200, itertools.count()
+
+    def some_long_lines(generator: TextGenerator) -> Iterator[Line]:
+        for number, line in enumerate(lines(generator)):
+            yield Line(line.given, long) if number % 10 == 0 else line
+
+    def some_long_pairs(generator: TextGenerator) -> Pair:
+        pair = pairs(generator)
+        return Pair(pair.thing, pair.first, long) if next(turns) % 2 else pair
+
+    monkeypatch.setattr(TextGenerator, "__iter__", some_long_lines)
+    monkeypatch.setattr(TextGenerator, "draw_pair", some_long_pairs)
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    batches = list(itertools.islice(Batches(tokenizer, num_lines=16, num_pairs=8, seed=3, shares=SHARES), 8))
+    assert all(batch.same.shape == (8, 8) and batch.input_ids.shape[1] <= 96 for batch in batches)
+    assert sum(len(batch.input_ids) - 16 for batch in batches) == 2 * 57  # of 64 lines drawn twice, 7 are too long each time
+
+
 def test_alignment_is_lost_only_where_the_other_half_is_not_the_nearest():
     here = torch.eye(3, 5)
     apart = torch.eye(3, dtype=torch.bool)
-    assert alignment_loss(torch.cat([here, here]), apart) < 1e-6
+    assert alignment_loss(torch.cat([here, here]), apart) < 1e-3
     crossed = torch.cat([here, here[[1, 0, 2]]])
     assert alignment_loss(crossed, apart) > 5
     one_thing = apart.clone()
     one_thing[0, 1] = one_thing[1, 0] = True  # the two that are crossed are about one thing
     twins = torch.cat([here[[0, 0, 2]], here[[0, 0, 2]]])
-    assert alignment_loss(twins, one_thing) < 1e-6 < alignment_loss(twins, apart)
+    assert alignment_loss(twins, one_thing) < 1e-3 < alignment_loss(twins, apart)
 
 
 def test_words_drawn_at_random_never_make_an_unseen_label():
