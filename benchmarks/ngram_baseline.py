@@ -24,7 +24,7 @@ from pii_finetune.validation import validate
 from pii_finetune.workbook import read_workbook
 
 RESULTS = Path(__file__).parent / "results" / "ngram_baseline.json"
-SEEDS = (1, 2, 3)  # of the split, as in embedded_quality.py
+SEEDS = (11, 12, 13)  # of the split, as in embedded_quality.py
 
 
 def main() -> None:
