@@ -126,7 +126,7 @@ class TextGenerator:
         }
 
     def draw_pair(self) -> Pair:
-        """Return one thing said twice: as words in two languages, as a label and what is told of it, or as two labels."""
+        """Return one thing said twice: words in two languages, a label and what is told of it, or two labels."""
         kind = self._rng.choices(list(PAIR_SHARES), list(PAIR_SHARES.values()))[0]
         if kind == "words":
             return self._words_in(*self._rng.sample(_LANGUAGES, 2))

@@ -182,7 +182,8 @@ def test_what_is_longer_than_a_batch_holds_is_left_out(monkeypatch: pytest.Monke
     tokenizer = AutoTokenizer.from_pretrained(FOLDER)
     batches = list(itertools.islice(Batches(tokenizer, num_lines=16, num_pairs=8, seed=3, shares=SHARES), 8))
     assert all(batch.same.shape == (8, 8) and batch.input_ids.shape[1] <= 96 for batch in batches)
-    assert sum(len(batch.input_ids) - 16 for batch in batches) == 2 * 57  # of 64 lines drawn twice, 7 are too long each time
+    num_lines = sum(len(batch.input_ids) - 2 * 8 for batch in batches)
+    assert num_lines == 2 * 57  # of 64 lines drawn twice, 7 are too long each time
 
 
 def test_alignment_is_lost_only_where_the_other_half_is_not_the_nearest():
