@@ -1,4 +1,4 @@
-"""`pii-finetune`: run, validate, score, doctor. Exit code 0: done, 1: failed, 2: bad usage or bad input."""
+"""`pii-finetune`: run, validate, score, data, doctor. Exit code 0: done, 1: failed, 2: bad usage or bad input."""
 
 import argparse
 import sys
@@ -30,6 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
     validate.add_argument(
         "--docs", type=Path, metavar="FOLDER", help="also write Great Expectations' Data Docs (HTML) there"
     )
+    validate.add_argument(
+        "--against", type=Path, metavar="OLD", help="also show what changed since this workbook, read the same way"
+    )
     _add_set_option(validate)
 
     score = commands.add_parser("score", help="decide for labels with the model in production")
@@ -43,8 +46,35 @@ def build_parser() -> argparse.ArgumentParser:
         "--model", default="models:/pii-dpo/Production", metavar="URI", help="an MLflow model (default: %(default)s)"
     )
 
+    _add_data_command(commands.add_parser("data", help="build a workbook from data of another form"))
+
     commands.add_parser("doctor", help="show what this machine has and what is missing")
     return parser
+
+
+def _add_data_command(data: argparse.ArgumentParser) -> None:
+    kinds = data.add_subparsers(dest="kind", required=True, metavar="KIND")
+    ai4privacy = kinds.add_parser("from-ai4privacy", help="texts with masked spans, as ai4privacy publishes them")
+    ai4privacy.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a .jsonl or .parquet file, a folder of these, or a Hugging Face id (owner/name)",
+    )
+    ai4privacy.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the workbook goes (.xlsx)")
+    ai4privacy.add_argument(
+        "--min-count",
+        type=int,
+        default=2,
+        metavar="N",
+        help="how often a harmless word must occur (default: %(default)s)",
+    )
+    ai4privacy.add_argument(
+        "--negatives-per-positive",
+        type=float,
+        default=1.0,
+        metavar="RATIO",
+        help="harmless labels for each sensitive one, in each language (default: %(default)s)",
+    )
 
 
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -67,27 +97,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = build_parser().parse_args(arguments)
     try:
-        if options.command == "run":
-            from cli.run import run
-
-            return run(options.profile, options.config, options.data, options.assignments)
-        if options.command == "validate":
-            from cli.validate import validate
-
-            return validate(options.file, options.docs, options.assignments)
-        if options.command == "score":
-            from cli.score import score
-
-            return score(options.file, options.out, options.model)
-        from cli.doctor import doctor
-
-        return doctor()
+        return _run_command(options)
     except UserError as error:
         print(f"pii-finetune: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("pii-finetune: stopped", file=sys.stderr)
         return 130
+
+
+def _run_command(options: argparse.Namespace) -> int:
+    if options.command == "run":
+        from cli.run import run
+
+        return run(options.profile, options.config, options.data, options.assignments)
+    if options.command == "validate":
+        from cli.validate import validate
+
+        return validate(options.file, options.docs, options.against, options.assignments)
+    if options.command == "score":
+        from cli.score import score
+
+        return score(options.file, options.out, options.model)
+    if options.command == "data":
+        from cli.data import from_ai4privacy
+
+        return from_ai4privacy(options.source, options.out, options.min_count, options.negatives_per_positive)
+    from cli.doctor import doctor
+
+    return doctor()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`pii-finetune validate FILE`."""
+"""`pii-finetune validate FILE [--against OLD]`."""
 
 import logging
 from collections import Counter
@@ -7,16 +7,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from cli.drift import show_drift
 from pii_finetune import validation
-from pii_finetune.errors import BadConfigError
+from pii_finetune.drift import compare
+from pii_finetune.errors import BadConfigError, BadWorkbookError
 from pii_finetune.overrides import parse_assignments
+from pii_finetune.records import Record
 from pii_finetune.setup import build_config
 from pii_finetune.splits import split
 from pii_finetune.workbook import read_workbook
 
 
-def validate(file: Path, docs: Path | None, assignments: list[str]) -> int:
-    """Validate a workbook as a run would, and show what is in it."""
+def validate(file: Path, docs: Path | None, against: Path | None, assignments: list[str]) -> int:
+    """Validate a workbook as a run would, and show what is in it and what changed since another."""
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     config = build_config("embedded", None, parse_assignments(assignments) | {"data.workbook": str(file.resolve())})
     if docs is not None:
@@ -24,7 +27,7 @@ def validate(file: Path, docs: Path | None, assignments: list[str]) -> int:
             docs.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BadConfigError(f"--docs {docs}: is no folder and cannot be made one ({error.strerror})") from None
-    report = validation.validate(read_workbook(config.data), docs)
+    report = validation.validate(read_workbook(config.data), docs, config.data)
     console = Console()
     if docs is not None:
         console.print(f"Data Docs: {docs / 'index.html'}", highlight=False, soft_wrap=True)
@@ -46,4 +49,14 @@ def validate(file: Path, docs: Path | None, assignments: list[str]) -> int:
     for language in sorted({language for language, _ in counts}):
         table.add_row(language, f"{counts[language, 'yes']:,}", f"{counts[language, 'no']:,}")
     console.print(table)
+    if against is not None:
+        show_drift(console, compare(_read_old(against, assignments), report.records))
     return 0
+
+
+def _read_old(file: Path, assignments: list[str]) -> tuple[Record, ...]:
+    config = build_config("embedded", None, parse_assignments(assignments) | {"data.workbook": str(file.resolve())})
+    try:
+        return validation.validate(read_workbook(config.data), None, config.data).require_valid().records
+    except BadWorkbookError as error:
+        raise BadWorkbookError(f"--against: the old workbook cannot be used; {error}") from None

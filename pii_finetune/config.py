@@ -23,6 +23,12 @@ class DataConfig(Section):
     sensitive_column: str = "sensitive"
     unseen: str | None = "data/unseen_concepts.xlsx"  # rows of concepts outside the workbook; None: not measured
     max_rows: int = Field(default=1_000_000, gt=0)
+    on_bad_row: Literal["fail", "drop"] = "fail"
+    max_dropped_share: float = Field(
+        default=0.05, ge=0, lt=1
+    )  # with on_bad_row = "drop": more than this fails all the same
+    read_timeout_seconds: float = Field(default=120, gt=0)
+    read_memory_mib: int = Field(default=3072, ge=512)  # address space of the process that reads the file
     validation_fraction: float = Share
     test_fraction: float = Share
     seed: int = Field(ge=0, lt=2**32)

@@ -1,22 +1,33 @@
 """Judging the rows with Great Expectations: the only module that knows it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from pii_finetune.answers import canonical_answer
+from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError
 from pii_finetune.labels import clean_label
 from pii_finetune.languages import canonical_language
 from pii_finetune.records import ANSWERS, Record, fingerprint
+from pii_finetune.scripts import poses_as_latin
+from pii_finetune.tables import COLUMNS
 from pii_finetune.workbook import Table
 
 MAX_LABEL_CHARACTERS = 200
 _NUM_SHOWN = 100  # bad rows listed in a message; the Data Docs have all
 
-_ANSWER_WORDS = {"yes": "yes", "true": "yes", "1": "yes", "no": "no", "false": "no", "0": "no"}
+_INVISIBLE = "[\u200b\u2060\ufeff\u00ad]"
+_KINDS = {
+    "formula": "the cell is a formula, whose stored value can be out of date; paste the cells as values",
+    "error": "the cell holds a spreadsheet error such as #N/A; type what was meant",
+    "merged": "the cell is part of a merged area, so its row is unclear; unmerge it and fill each cell",
+}
 _SPECIAL_TOKEN = r"<\|[^|]*\|>|</?tool_call>"  # noqa: S105  a pattern, not a secret
 _CONTROL = "[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]"
 
@@ -29,18 +40,22 @@ class Problem:
     column: str
     rows: tuple[int, ...]  # empty: the table as a whole
     message: str
+    found: tuple[str, ...] = ()  # escaped excerpts of the first cells, one a row
 
 
 @dataclass(frozen=True)
 class ValidationReport:
     """What is in the workbook and what is wrong with it."""
 
+    where: str  # the file and, if it has one, the sheet
     path: Path
-    sheet: str
-    records: tuple[Record, ...]  # cleaned, without exact duplicates; complete only if there are no problems
+    records: tuple[Record, ...]  # cleaned, without exact duplicates and dropped rows; none if there are problems
     problems: tuple[Problem, ...]
+    dropped: tuple[Problem, ...]  # with data.on_bad_row = "drop": what the rows that were left out had
     num_rows: int
     num_cleaned: int  # labels that were changed by cleaning
+    normalised: dict[str, int]  # what was put right by itself: how many cells
+    notes: tuple[str, ...]
     num_duplicates: int  # exact duplicates left out
     extra_columns: tuple[str, ...]
     docs: Path | None  # index.html of the Data Docs
@@ -59,41 +74,59 @@ class ValidationReport:
         """
         if not self.problems:
             return self
-        lines = [
-            f"{self.path}, sheet {self.sheet!r}: {len(self.problems)} of {self.num_expectations} expectations failed"
-        ]
+        lines = [f"{self.where}: {len(self.problems)} of {self.num_expectations} expectations failed"]
         lines += [f"  - {problem_line(problem)}" for problem in self.problems]
         raise BadWorkbookError("\n".join(lines))
 
 
 def problem_line(problem: Problem) -> str:
-    """Return one line naming column, rows and remedy."""
+    """Return one line naming column, rows, what was found there, and the remedy."""
     if not problem.rows:
         return problem.message
     shown = ", ".join(str(row) for row in problem.rows[:_NUM_SHOWN])
-    more = f" and {len(problem.rows) - _NUM_SHOWN} more" if len(problem.rows) > _NUM_SHOWN else ""
-    return f"column {problem.column!r}, row{'s' if len(problem.rows) > 1 else ''} {shown}{more}: {problem.message}"
+    more = f" and {len(problem.rows) - _NUM_SHOWN:,} more" if len(problem.rows) > _NUM_SHOWN else ""
+    found = ", ".join(dict.fromkeys(text for text in problem.found if text))
+    cells = f" ({found})" if found else ""
+    return (
+        f"column {problem.column!r}, row{'s' if len(problem.rows) > 1 else ''} {shown}{more}{cells}: {problem.message}"
+    )
 
 
-def validate(table: Table, docs_folder: Path | None) -> ValidationReport:
-    """Check every row of the table against the expectations and write Data Docs into `docs_folder`, if given."""
-    cleaned = _clean(table.rows)
+def validate(table: Table, docs_folder: Path | None, config: DataConfig | None = None) -> ValidationReport:
+    """Check every row of the table against the expectations and write Data Docs into `docs_folder`, if given.
+
+    With `on_bad_row = "drop"` rows that fail are left out, up to `max_dropped_share` of all, and the rest is checked
+    again.
+    """
+    cleaned, normalised = _clean(table.rows)
     problems, num_expectations, docs = _run_checkpoint(cleaned, docs_folder)
-    valid = cleaned.dropna(subset=["label", "language", "sensitive"]) if not problems else cleaned.iloc[:0]
+    problems = [_with_excerpts(problem, table.rows) for problem in problems]
+    dropped: list[Problem] = []
+    kept = cleaned
+    bad = [row for problem in problems for row in problem.rows]
+    if bad and config is not None and _may_drop(len(set(bad)) / len(cleaned), config):
+        dropped = [problem for problem in problems if problem.rows]
+        kept = cleaned.loc[~cleaned["row"].isin(bad)]
+        problems, _, _ = _run_checkpoint(kept, None)
+    valid = kept.iloc[:0] if problems else kept
     unique = valid.drop_duplicates(["label", "language"])
     records = tuple(
         Record(label, language, answer == "yes", int(row))
         for row, label, language, answer in unique[["row", "label", "language", "sensitive"]].itertuples(index=False)
     )
     return ValidationReport(
+        where=table.where,
         path=table.path,
-        sheet=table.sheet,
         records=records,
         problems=tuple(problems),
+        dropped=tuple(dropped),
         num_rows=len(cleaned),
         num_cleaned=sum(
-            isinstance(raw, str) and raw != new for raw, new in zip(table.rows["label"], cleaned["label"], strict=True)
+            kind == "text" and new is not None and raw != new
+            for raw, new, kind in zip(table.rows["label"], cleaned["label"], table.rows["label_kind"], strict=True)
         ),
+        normalised=normalised,
+        notes=table.notes,
         num_duplicates=len(valid) - len(unique),
         extra_columns=table.extra_columns,
         docs=docs,
@@ -101,29 +134,84 @@ def validate(table: Table, docs_folder: Path | None) -> ValidationReport:
     )
 
 
-def _clean(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows normalised; a cell that cannot be is left so that an expectation catches it."""
-    languages = rows["language"].map(_text)
+def _may_drop(share: float, config: DataConfig) -> bool:
+    return config.on_bad_row == "drop" and share <= config.max_dropped_share
+
+
+def escape_cell(text: str | None, width: int = 40) -> str:
+    """Return a short excerpt of a cell in quotes, with control, invisible and direction characters spelled out."""
+    if text is None:
+        return ""
+    shown = "".join(c if unicodedata.category(c)[0] != "C" else f"\\u{ord(c):04x}" for c in text[:width])
+    return f"'{shown}{'…' if len(text) > width else ''}'"
+
+
+def _with_excerpts(problem: Problem, rows: pd.DataFrame) -> Problem:
+    shown = problem.rows[:3]
+    if not shown or problem.column not in rows:
+        return problem
+    cells = rows.loc[rows["row"].isin(shown), problem.column]
+    return replace(problem, found=tuple(escape_cell(cell) for cell in cells))
+
+
+def _clean(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Return the rows normalised and what was normalised; a cell that cannot be is left for an expectation to catch."""
+    labels = [
+        clean_label(cell) or None if kind == "text" else None
+        for cell, kind in zip(rows["label"], rows["label_kind"], strict=True)
+    ]
+    texts = {name: [_text(cell) for cell in rows[name]] for name in ("language", "sensitive")}
+    languages = [canonical_language(text) or text or None for text in texts["language"]]
+    answers = [canonical_answer(text) or text or None for text in texts["sensitive"]]
+    raw = [cell for cell, kind in zip(rows["label"], rows["label_kind"], strict=True) if kind == "text"]
+    normalised = {
+        "labels with invisible characters removed": sum(bool(re.search(_INVISIBLE, text)) for text in raw),
+        "labels composed to NFC": sum(not unicodedata.is_normalized("NFC", text) for text in raw),
+        "labels with spaces or line breaks put right": sum(text != " ".join(text.split()) for text in raw),
+        "languages written by their English names": sum(
+            new is not None and old != new for old, new in zip(rows["language"], languages, strict=True)
+        ),
+        "answers written as yes or no": sum(
+            new in ANSWERS and old != new for old, new in zip(rows["sensitive"], answers, strict=True)
+        ),
+    }
     cleaned = pd.DataFrame(
         {
             "row": rows["row"].astype(int),
-            "label": rows["label"].map(lambda cell: clean_label(cell) or None if isinstance(cell, str) else None),
-            "label_type": rows["label"].map(lambda cell: "nothing" if cell in (None, "") else type(cell).__name__),
-            "language": languages.map(lambda text: canonical_language(text) or text or None),
-            "sensitive": rows["sensitive"]
-            .map(_text)
-            .map(lambda text: _ANSWER_WORDS.get(text.casefold(), text) or None),
+            "label": labels,
+            "label_kind": [
+                "empty" if kind == "text" and label is None else kind
+                for kind, label in zip(rows["label_kind"], labels, strict=True)
+            ],
+            "label_script": [
+                "mixed" if label is not None and poses_as_latin(label, language) else "one"
+                for label, language in zip(labels, languages, strict=True)
+            ],
+            "language": _where_readable(languages, rows["language_kind"]),
+            "language_kind": _kinds(languages, rows["language_kind"]),
+            "sensitive": _where_readable(answers, rows["sensitive_kind"]),
+            "sensitive_kind": _kinds(answers, rows["sensitive_kind"]),
         },
         dtype=object,
     )
-    cleaned["label_language_answers"] = cleaned.groupby(["label", "language"])["sensitive"].transform("nunique")
-    return cleaned
+    pairs = cleaned.groupby(["label", "language"])["sensitive"]
+    cleaned["label_language_answers"] = pairs.transform("nunique") if len(cleaned) else []
+    return cleaned, {what: count for what, count in normalised.items() if count}
 
 
-def _text(cell: object) -> str:
-    if isinstance(cell, float) and cell.is_integer():
-        cell = int(cell)
-    return "" if cell is None else str(cell).strip()
+def _where_readable(values: Sequence[str | None], kinds: Iterable[str]) -> list[str | None]:
+    """Return the values whose cells are what they show; the others are reported by their kind alone."""
+    return [None if kind in _KINDS else value for value, kind in zip(values, kinds, strict=True)]
+
+
+def _kinds(values: Sequence[str | None], kinds: Iterable[str]) -> list[str]:
+    return [
+        "empty" if value is None and kind not in _KINDS else kind for value, kind in zip(values, kinds, strict=True)
+    ]
+
+
+def _text(cell: str | None) -> str:
+    return "" if cell is None else unicodedata.normalize("NFC", re.sub(_INVISIBLE, "", cell)).strip()
 
 
 def _expectations() -> list[Any]:
@@ -134,7 +222,13 @@ def _expectations() -> list[Any]:
     def expect(kind: Callable[..., Any], message: str, **arguments: Any) -> Any:
         return kind(**arguments, meta={"message": message}, severity="critical")
 
+    cells = [
+        expect(gxe.ExpectColumnValuesToNotBeInSet, message, column=f"{column}_kind", value_set=[kind])
+        for column in COLUMNS
+        for kind, message in _KINDS.items()
+    ]
     return [
+        *cells,
         expect(
             gxe.ExpectTableRowCountToBeBetween,
             "there are too few rows to learn from and to test on; give at least 20",
@@ -147,12 +241,23 @@ def _expectations() -> list[Any]:
             value_set=list(ANSWERS),
         ),
         expect(
-            gxe.ExpectColumnValuesToBeInSet,
-            "a label must be text, not a number, date, boolean or empty cell; type the label, or delete the row",
-            column="label_type",
-            value_set=["str"],
+            gxe.ExpectColumnValuesToNotBeInSet,
+            "a label must be text, not a number, date or boolean; type the label, or delete the row",
+            column="label_kind",
+            value_set=["number", "date", "boolean", "other"],
         ),
-        expect(gxe.ExpectColumnValuesToNotBeNull, "the label is empty; type one, or delete the row", column="label"),
+        expect(
+            gxe.ExpectColumnValuesToNotBeInSet,
+            "the label is empty; type one, or delete the row",
+            column="label_kind",
+            value_set=["empty"],
+        ),
+        expect(
+            gxe.ExpectColumnValuesToNotBeInSet,
+            "the label has letters of another script that pose as Latin ones, so it reads as it is not; retype it",
+            column="label_script",
+            value_set=["mixed"],
+        ),
         expect(
             gxe.ExpectColumnValueLengthsToBeBetween,
             f"a label can have at most {MAX_LABEL_CHARACTERS} characters; it looks like text of another kind",
@@ -172,17 +277,27 @@ def _expectations() -> list[Any]:
             column="label",
             regex=_CONTROL,
         ),
-        expect(gxe.ExpectColumnValuesToNotBeNull, "the language is empty; write e.g. English or en", column="language"),
+        expect(
+            gxe.ExpectColumnValuesToNotBeInSet,
+            "the language is empty; write e.g. English or en",
+            column="language_kind",
+            value_set=["empty"],
+        ),
         expect(
             gxe.ExpectColumnValuesToBeInSet,
             "the language is not known; write its English name or two-letter code, e.g. English or en",
             column="language",
             value_set=list(LANGUAGES),
         ),
-        expect(gxe.ExpectColumnValuesToNotBeNull, "the answer is empty; write yes or no", column="sensitive"),
+        expect(
+            gxe.ExpectColumnValuesToNotBeInSet,
+            "the answer is empty; write yes or no",
+            column="sensitive_kind",
+            value_set=["empty"],
+        ),
         expect(
             gxe.ExpectColumnValuesToBeInSet,
-            "the answer is not one of yes, no, true, false, 1, 0; write yes or no",
+            "the answer is no word known for yes or no; write yes or no",
             column="sensitive",
             value_set=list(ANSWERS),
         ),
@@ -243,13 +358,21 @@ def _run_checkpoint(rows: pd.DataFrame, docs_folder: Path | None) -> tuple[list[
     return problems, len(results), None if docs_folder is None else docs_folder / "index.html"
 
 
+def _about(column: str) -> str:
+    """Return the column of the workbook that a column made to be checked is about."""
+    if column.endswith("_kind"):
+        return column.removesuffix("_kind")
+    return {"label_script": "label", "label_language_answers": "sensitive"}.get(column, column)
+
+
 def _problem(result: Any) -> Problem:
     config = result.expectation_config
+    column = str(config.kwargs.get("column", ""))
     # With values excluded, GX returns one entry holding all row numbers: [{"row": [7, 9]}].
     index = result.result.get("unexpected_index_list") or []
     return Problem(
         expectation=config.type,
-        column=config.kwargs.get("column", ""),
+        column=_about(column),
         rows=tuple(sorted(int(row) for entry in index for row in entry["row"])),
         message=config.meta["message"]
         if not result.exception_info.get("raised_exception")

@@ -31,12 +31,12 @@ def check_settings(profile: str, data: str | None, overrides: dict[str, Any] | N
 def validate_workbook(config: RunConfig, run: TrackedRun) -> ValidationReport:
     """Validate the workbook with Great Expectations; the Data Docs are kept in MLflow whatever the result."""
     docs = resolve(config.output_dir) / run.run_id / "data-docs"
-    report = validate(read_workbook(config.data), docs)
+    report = validate(read_workbook(config.data), docs, config.data)
     with parent_run(run):
         mlflow.log_artifacts(str(docs), "data-docs")
     lines = "\n".join(f"- {problem_line(problem)}" for problem in report.problems) or "All expectations hold."
     create_markdown_artifact(
-        f"### {report.path.name}, sheet {report.sheet}\n\n"
+        f"### {report.path.name}\n\n"
         f"{report.num_expectations - len(report.problems)} of {report.num_expectations} expectations hold. "
         f"{report.num_rows:,} rows, {len(report.records):,} used, {report.num_cleaned:,} labels cleaned, "
         f"{report.num_duplicates:,} duplicates left out. "
@@ -78,7 +78,7 @@ def read_unseen(config: RunConfig) -> Sequence[Record]:
     if config.data.unseen is None:
         return ()
     settings = config.data.model_copy(update={"workbook": config.data.unseen, "sheet": None})
-    return validate(read_workbook(settings), None).require_valid().records
+    return validate(read_workbook(settings), None, settings).require_valid().records
 
 
 def stage_folder(config: RunConfig, run: TrackedRun, stage: str) -> Path:

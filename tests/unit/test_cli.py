@@ -111,7 +111,7 @@ def write_workbook(path: Path, *bad_rows: tuple[str, str, str]) -> Path:
 
 def test_a_workbook_with_bad_rows_is_refused_with_their_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     path = write_workbook(tmp_path / "book.xlsx", ("b", "Klingon", "no"))
-    assert "column 'language', row 32: the language is not known" in refused(capsys, "validate", path)
+    assert "column 'language', row 32 ('Klingon'): the language is not known" in refused(capsys, "validate", path)
 
 
 def test_a_good_workbook_is_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path):

@@ -1,0 +1,60 @@
+"""Reading a stranger's file in a process of its own, where running out of memory or time harms nobody else."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+
+from pii_finetune.config import DataConfig
+from pii_finetune.errors import BadWorkbookError
+
+REPLY = "reply.json"
+ROWS = "rows.arrow"
+
+
+def read_isolated(path: Path, config: DataConfig) -> tuple[dict[str, Any], pa.Table]:
+    """Run `pii_finetune.reader` on the file in a child process with the configured limits.
+
+    What comes back is JSON and Arrow, never a pickle: a parser that was taken over can lie about the rows and no more.
+
+    Raises:
+        BadWorkbookError: the reader refused the file, died on it, or ran out of time or memory.
+    """
+    with TemporaryDirectory(prefix="pii-finetune-read-") as folder:
+        (Path(folder) / "request.json").write_text(config.model_copy(update={"workbook": str(path)}).model_dump_json())
+        command = [sys.executable, "-P", "-m", "pii_finetune.reader", folder]
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=config.read_timeout_seconds, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise BadWorkbookError(
+                f"{path}: could not be read within data.read_timeout_seconds = {config.read_timeout_seconds:g}; "
+                "save it again as a plain table, or raise the limit if the file is meant to be that large"
+            ) from None
+        reply_file = Path(folder) / REPLY
+        reply = json.loads(reply_file.read_text()) if done.returncode == 0 and reply_file.exists() else None
+        if reply is None:
+            raise BadWorkbookError(_epitaph(path, done, config))
+        if "error" in reply:
+            raise BadWorkbookError(reply["error"])
+        with pa.OSFile(str(Path(folder) / ROWS)) as file:
+            return reply, pa.ipc.open_file(file).read_all()
+
+
+def _epitaph(path: Path, done: subprocess.CompletedProcess[bytes], config: DataConfig) -> str:
+    limit = f"data.read_memory_mib = {config.read_memory_mib}"
+    words = done.stderr.decode(errors="replace")
+    if "MemoryError" in words or "memory allocation" in words or "bad_alloc" in words or "out of memory" in words:
+        return f"{path}: needs more memory to read than {limit}; save it again as a plain table without unused area"
+    ending = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit code {done.returncode}"
+    last = words.strip().splitlines()[-1][:200] if words.strip() else "no message"
+    return (
+        f"{path}: the reader died on it ({ending}; {last!r}), so the file is damaged or made to do that; "
+        f"open it in a spreadsheet program and save it as .xlsx (memory limit: {limit})"
+    )

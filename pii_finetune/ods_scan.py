@@ -1,0 +1,88 @@
+"""The second reader of .ods spreadsheets: formulas, merged and filled cells of one table."""
+
+import zipfile
+from pathlib import Path
+from xml.parsers import expat
+
+from pii_finetune.archive import parse_part
+from pii_finetune.errors import BadWorkbookError
+from pii_finetune.xlsx_scan import MAX_CELLS, SheetScan
+
+_NUM_COLUMNS = 1 << 14
+
+
+def scan_table(path: Path, archive: zipfile.ZipFile, table: str, max_rows: int) -> SheetScan:
+    """Read the table's XML as a stream; repeated rows and cells count as often as they stand for.
+
+    Raises:
+        BadWorkbookError: it has more than `max_rows` rows below the header, or too many cells.
+    """
+    scan = SheetScan()
+    handler = _Handler(scan, table, f"{path}, sheet {table!r}", max_rows)
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = handler.start
+    parser.EndElementHandler = handler.end
+    parse_part(path, archive, "content.xml", parser)
+    return scan
+
+
+class _Handler:
+    def __init__(self, scan: SheetScan, table: str, where: str, max_rows: int) -> None:
+        self.scan, self.table, self.where, self.max_rows = scan, table, where, max_rows
+        self.inside = False
+        self.row = self.next_row = self.next_column = 0
+        self.pending: list[int] = []  # columns of the present row that hold something
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        if name == "table:table":
+            self.inside = attributes.get("table:name") == self.table
+        elif not self.inside:
+            return
+        elif name == "table:table-row":
+            self.row, self.next_column = self.next_row, 0
+            self.repeats = _count(attributes, "table:number-rows-repeated")
+            self.next_row += self.repeats
+            if attributes.get("table:visibility") in ("collapse", "filter"):
+                self.scan.hidden_rows += self.repeats
+        elif name in ("table:table-cell", "table:covered-table-cell"):
+            self._cell(attributes)
+        elif name == "text:p":
+            self._fill(range(self.first, min(self.next_column, _NUM_COLUMNS)))
+
+    def end(self, name: str) -> None:
+        if name == "table:table":
+            self.inside = False
+
+    def _cell(self, attributes: dict[str, str]) -> None:
+        self.first = self.next_column
+        self.next_column += _count(attributes, "table:number-columns-repeated")
+        columns = range(self.first, min(self.next_column, _NUM_COLUMNS))
+        if "office:value-type" in attributes or "table:formula" in attributes:
+            self._fill(columns)
+        if "table:formula" in attributes:
+            rows = range(self.row, self.next_row)
+            self.scan.formulas.extend(row * _NUM_COLUMNS + column for row in rows for column in columns)
+        height = _count(attributes, "table:number-rows-spanned")
+        width = _count(attributes, "table:number-columns-spanned")
+        if height * width > 1:
+            self.scan.merged.append((self.row, self.first, self.row + height - 1, self.first + width - 1))
+
+    def _fill(self, columns: range) -> None:
+        scan = self.scan
+        if self.next_row - 1 > self.max_rows:
+            raise BadWorkbookError(
+                f"{self.where}: has more rows than data.max_rows = {self.max_rows:,}; raise it if that is meant"
+            )
+        if len(scan.filled) + len(columns) * self.repeats > MAX_CELLS:
+            raise BadWorkbookError(
+                f"{self.where}: has more than {MAX_CELLS:,} cells; save the columns that are needed into a new file"
+            )
+        scan.filled.extend(row * _NUM_COLUMNS + at for row in range(self.row, self.next_row) for at in columns)
+        scan.last_row = max(scan.last_row, self.next_row - 1)
+        scan.last_column = max(scan.last_column, columns.stop - 1)
+
+
+def _count(attributes: dict[str, str], name: str) -> int:
+    """Return how often a row or cell stands, at least once and never more than a sheet can hold."""
+    text = attributes.get(name, "1")
+    return max(1, min(int(text), 1 << 21)) if text.isascii() and text.isdigit() and len(text) < 12 else 1

@@ -1,0 +1,104 @@
+"""Spreadsheets, each read twice: by calamine for its cells, and as XML for what calamine does not show."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from python_calamine import CalamineError, CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
+
+from pii_finetune.archive import checked_archive
+from pii_finetune.config import DataConfig
+from pii_finetune.errors import BadWorkbookError
+from pii_finetune.ods_scan import scan_table
+from pii_finetune.tables import RawTable, number_rows
+from pii_finetune.xlsx_scan import SheetScan, scan_sheet
+
+
+@contextmanager
+def read_xlsx(path: Path, config: DataConfig) -> Iterator[RawTable]:
+    """Open the chosen sheet of an .xlsx workbook."""
+    with checked_archive(path, "xl/workbook.xml") as archive, _opened(path) as book:
+        sheet, notes = _choose_sheet(book, path, config.sheet)
+        scan = scan_sheet(path, archive, sheet, config.max_rows)
+        yield _raw(book, sheet, scan, path, notes)
+
+
+@contextmanager
+def read_ods(path: Path, config: DataConfig) -> Iterator[RawTable]:
+    """Open the chosen sheet of an .ods spreadsheet."""
+    with checked_archive(path, "content.xml") as archive, _opened(path) as book:
+        sheet, notes = _choose_sheet(book, path, config.sheet)
+        scan = scan_table(path, archive, sheet, config.max_rows)
+        yield _raw(book, sheet, scan, path, notes)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[CalamineWorkbook]:
+    try:
+        with path.open("rb") as file, CalamineWorkbook.from_object(file) as book:
+            yield book
+    except CalamineError as error:
+        raise BadWorkbookError(
+            f"{path}: cannot be read as a workbook ({str(error)[:200]}); "
+            "open it in a spreadsheet program and save it as .xlsx"
+        ) from None
+
+
+def _choose_sheet(book: CalamineWorkbook, path: Path, wanted: str | None) -> tuple[str, list[str]]:
+    visible = [
+        s.name
+        for s in book.sheets_metadata
+        if s.visible == SheetVisibleEnum.Visible and s.typ == SheetTypeEnum.WorkSheet
+    ]
+    num_hidden = sum(s.visible != SheetVisibleEnum.Visible for s in book.sheets_metadata)
+    if wanted is not None and wanted not in book.sheet_names:
+        names = ", ".join(repr(name[:40]) for name in book.sheet_names[:50])
+        raise BadWorkbookError(f"{path}: has no sheet {wanted!r}; data.sheet can be one of {names}")
+    if wanted is None and not visible:
+        raise BadWorkbookError(f"{path}: has no visible sheet; name one with data.sheet")
+    notes = [f"{num_hidden} hidden sheets are there; a hidden sheet is read only if data.sheet names it"]
+    return wanted if wanted is not None else visible[0], notes if num_hidden else []
+
+
+def _raw(book: CalamineWorkbook, sheet: str, scan: SheetScan, path: Path, notes: list[str]) -> RawTable:
+    cells = book.get_sheet_by_name(sheet).to_python(skip_empty_area=False)
+    if not cells:
+        raise BadWorkbookError(f"{path}, sheet {sheet!r}: is empty; the first row must name the columns")
+    if scan.hidden_rows:
+        notes = [*notes, f"{scan.hidden_rows:,} hidden rows are read like the others"]
+    header = ["" if cell is None else str(cell).strip() for cell in cells[0]]
+    rows = number_rows(iter(cells[1:]), first=2)
+    return RawTable(sheet, header, rows, notes, partial(_special_kinds, scan, f"{path}, sheet {sheet!r}"))
+
+
+def _special_kinds(
+    scan: SheetScan, where: str, positions: Sequence[int], filled: Sequence[set[int]]
+) -> dict[tuple[int, int], str]:
+    """Return the kinds that only the scan knows, by row number and place in `positions`.
+
+    Raises:
+        BadWorkbookError: the two readers do not agree on which cells hold something.
+    """
+    place = {column: at for at, column in enumerate(positions)}
+    seen: list[set[int]] = [set() for _ in positions]
+    for cell in scan.filled:
+        at = place.get(cell & 0x3FFF)
+        if at is not None:
+            seen[at].add((cell >> 14) + 1)
+    for ours, theirs in zip(filled, seen, strict=True):
+        unseen = ours - theirs
+        if unseen:
+            raise BadWorkbookError(
+                f"{where}: two readers do not agree on row {min(unseen):,} and {len(unseen) - 1:,} more, so the file "
+                "is damaged or made to deceive; open it in a spreadsheet program and save it again"
+            )
+    kinds: dict[tuple[int, int], str] = {}
+    for top, left, bottom, right in scan.merged:
+        touched = [at for column, at in place.items() if left <= column <= right]
+        if (top, left) != (bottom, right) and touched:
+            last = min(bottom, scan.last_row)
+            kinds |= {(row + 1, at): "merged" for row in range(max(top, 1), last + 1) for at in touched}
+    for found, kind in ((scan.errors, "error"), (scan.formulas, "formula")):
+        kinds |= {((cell >> 14) + 1, place[cell & 0x3FFF]): kind for cell in found if cell & 0x3FFF in place}
+    return kinds

@@ -1,0 +1,173 @@
+"""A second reader of .xlsx sheets: sees what the fast one does not show - formulas, errors, merged and hidden cells."""
+
+import posixpath
+import re
+import zipfile
+from array import array
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.parsers import expat
+
+from pii_finetune.archive import parse_part
+from pii_finetune.errors import BadWorkbookError
+
+MAX_CELLS = 20_000_000
+_NUM_COLUMNS = 1 << 14  # of a sheet
+_REFERENCE = re.compile(r"([A-Z]{1,3})([0-9]{1,7})")
+
+
+@dataclass
+class SheetScan:
+    """Cells of one sheet by kind. A cell is row * 2**14 + column, both from 0."""
+
+    filled: "array[int]" = field(default_factory=lambda: array("Q"))
+    formulas: "array[int]" = field(default_factory=lambda: array("Q"))
+    errors: "array[int]" = field(default_factory=lambda: array("Q"))
+    merged: list[tuple[int, int, int, int]] = field(default_factory=list)  # first row, column, last row, column
+    hidden_rows: int = 0
+    dimension: tuple[int, int, int, int] | None = None
+    last_row: int = -1
+    last_column: int = -1
+
+
+def scan_sheet(path: Path, archive: zipfile.ZipFile, sheet: str, max_rows: int) -> SheetScan:
+    """Read the sheet's XML as a stream.
+
+    Raises:
+        BadWorkbookError: more rows than `max_rows` below the header, cells out of order, or a used area that is
+            larger than the stated one or absurdly large.
+    """
+    scan = SheetScan()
+    where = f"{path}, sheet {sheet!r}"
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = _Handler(scan, where, max_rows).start
+    parse_part(path, archive, _sheet_part(path, archive, sheet), parser)
+    if (scan.last_row + 1) * (scan.last_column + 1) > 4 * MAX_CELLS:
+        raise BadWorkbookError(
+            f"{where}: its used area is {scan.last_row + 1:,} rows by {scan.last_column + 1:,} columns; "
+            "delete what stands far from the table, and save again"
+        )
+    if scan.dimension is not None and (scan.last_row > scan.dimension[2] or scan.last_column > scan.dimension[3]):
+        raise BadWorkbookError(
+            f"{where}: says that it ends at row {scan.dimension[2] + 1:,}, but has cells down to row "
+            f"{scan.last_row + 1:,}; readers that believe it lose rows, so save it again in a spreadsheet program"
+        )
+    return scan
+
+
+class _Handler:
+    """Receives the start of each element; positions may be left out, and then follow the cell before."""
+
+    def __init__(self, scan: SheetScan, where: str, max_rows: int) -> None:
+        self.scan, self.where, self.max_rows = scan, where, max_rows
+        self.row, self.column = -1, -1
+        self.counted = False  # a cell is filled once, whatever it holds
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        tag = name.rpartition(":")[2]
+        if tag in ("v", "is", "f"):
+            if self.row < 0 or self.column < 0:
+                return
+            cell = self.row * _NUM_COLUMNS + self.column
+            if not self.counted:
+                self.counted = True
+                self._fill(cell)
+            if tag == "f":
+                self.scan.formulas.append(cell)
+        elif tag == "c":
+            self._start_cell(attributes)
+        elif tag == "row":
+            self._start_row(attributes)
+        elif tag == "mergeCell":
+            area = _area(attributes.get("ref", ""))
+            if area is not None:
+                self.scan.merged.append(area)
+        elif tag == "dimension":
+            self.scan.dimension = _area(attributes.get("ref", ""))
+
+    def _fill(self, cell: int) -> None:
+        scan = self.scan
+        scan.filled.append(cell)
+        scan.last_row = max(scan.last_row, self.row)
+        scan.last_column = max(scan.last_column, self.column)
+        if self.row > self.max_rows:
+            raise BadWorkbookError(
+                f"{self.where}: has more rows than data.max_rows = {self.max_rows:,}; raise it if that is meant"
+            )
+        if len(scan.filled) > MAX_CELLS:
+            raise BadWorkbookError(
+                f"{self.where}: has more than {MAX_CELLS:,} cells; save the columns that are needed into a new workbook"
+            )
+
+    def _start_cell(self, attributes: dict[str, str]) -> None:
+        self.counted = False
+        self.column += 1
+        reference = attributes.get("r")
+        if reference is not None:
+            position = _position(reference)
+            if position is None or position[0] != self.row or position[1] < self.column:
+                raise BadWorkbookError(
+                    f"{self.where}: cell {reference[:20]!r} is written out of its place (row {self.row + 1:,}), so "
+                    "readers may disagree on it; save it again in a spreadsheet program"
+                )
+            self.column = position[1]
+        if attributes.get("t") == "e":
+            self.scan.errors.append(self.row * _NUM_COLUMNS + self.column)
+
+    def _start_row(self, attributes: dict[str, str]) -> None:
+        number = attributes.get("r")
+        row = self.row + 1
+        if number is not None:
+            if not (number.isascii() and number.isdigit() and len(number) < 9 and int(number) > row):
+                raise BadWorkbookError(
+                    f"{self.where}: row {number[:20]!r} is written out of its place (after row {row:,}), so "
+                    "readers may disagree on it; save it again in a spreadsheet program"
+                )
+            row = int(number) - 1
+        self.row, self.column = row, -1
+        self.scan.hidden_rows += attributes.get("hidden") in ("1", "true")
+
+
+def _position(reference: str) -> tuple[int, int] | None:
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        return None
+    column = 0
+    for letter in match.group(1):
+        column = 26 * column + ord(letter) - 64
+    return (int(match.group(2)) - 1, column - 1) if 0 < column <= _NUM_COLUMNS else None
+
+
+def _area(reference: str) -> tuple[int, int, int, int] | None:
+    first, _, last = reference.replace("$", "").partition(":")
+    start, end = _position(first), _position(last or first)
+    return None if start is None or end is None else (*start, *end)
+
+
+def _sheet_part(path: Path, archive: zipfile.ZipFile, sheet: str) -> str:
+    """Return the name of the part that holds the sheet."""
+    names = {name.lower(): name for name in archive.namelist()}
+    identifiers: dict[str, str] = {}
+    targets: dict[str, str] = {}
+
+    def on_sheet(name: str, attributes: dict[str, str]) -> None:
+        if name.rpartition(":")[2] == "sheet" and "name" in attributes:
+            identifiers[attributes["name"]] = next((v for k, v in attributes.items() if k.endswith(":id")), "")
+
+    def on_relationship(name: str, attributes: dict[str, str]) -> None:
+        if name.rpartition(":")[2] == "Relationship":
+            targets[attributes.get("Id", "")] = attributes.get("Target", "")
+
+    for part, handler in (("xl/workbook.xml", on_sheet), ("xl/_rels/workbook.xml.rels", on_relationship)):
+        parser = expat.ParserCreate()
+        parser.StartElementHandler = handler
+        if part in names:
+            parse_part(path, archive, names[part], parser)
+    target = targets.get(identifiers.get(sheet, ""), "")
+    found = target.lstrip("/") if target.startswith("/") else posixpath.normpath(posixpath.join("xl", target))
+    if found.lower() not in names:
+        raise BadWorkbookError(
+            f"{path}: the part that holds sheet {sheet!r} is missing; "
+            "open it in a spreadsheet program and save it as .xlsx"
+        )
+    return names[found.lower()]
