@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pii_finetune.errors import BadConfigError, UserError
 from pii_finetune.overrides import parse_assignments, read_config_file
 from pii_finetune.quiet import quiet_loggers
 from pii_finetune.setup import configure_run
+from pii_finetune.tracking import require_server
 
 if TYPE_CHECKING:
     from pii_finetune.evaluation import EvaluationReport
@@ -32,8 +35,8 @@ def run(profile: str | None, config_file: Path | None, data: Path | None, assign
     workbook = str(data.resolve()) if data is not None else None
     configure_run(chosen, workbook, overrides)  # a mistake is told before any server is started
 
-    # The first start makes a database and compiles everything: more than the 20 s Prefect waits by default.
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+    require_server()
+    _start_prefect()
     from flows.finetune import finetune
 
     state = finetune(chosen, workbook, overrides, return_state=True)
@@ -42,12 +45,13 @@ def run(profile: str | None, config_file: Path | None, data: Path | None, assign
         error = asyncio.run(_error_of(state))
         if isinstance(error, UserError):
             raise error
-        console.print(f"\n[bold red]{state.name}[/]: {error}", highlight=False)
+        console.print(f"\n[bold red]{state.name}[/]: {escape(str(error))}", highlight=False)
         return 1
     tracked, report, pair, decision = state.result()
     console.print(_models_table(report))
     console.print(
-        f"\n[bold]{decision.reason}[/] (pii-dpo version {pair.dpo_version}, pii-sft version {pair.sft_version})",
+        f"\n[bold]{escape(decision.reason)}[/] "
+        f"(pii-dpo version {pair.dpo_version}, pii-sft version {pair.sft_version})",
         highlight=False,
     )
     if state.state_details.flow_run_id is not None:
@@ -56,6 +60,25 @@ def run(profile: str | None, config_file: Path | None, data: Path | None, assign
     if "127.0.0.1" in tracked.url:
         console.print("(`make up` serves it; models:/pii-dpo/Production loads without a server)", highlight=False)
     return 0
+
+
+def _start_prefect() -> None:
+    """Start Prefect's temporary server, if no PREFECT_API_URL names one, deaf to the terminal's ctrl-C.
+
+    Ctrl-C reaches every process of the terminal's group at once. A server that stopped on it would leave the flow
+    retrying for minutes to report its own end; a signal that is blocked stays so in a child. The server is stopped
+    when this process exits.
+    """
+    # The first start makes a database and compiles everything: more than the 20 s Prefect waits by default.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+    from prefect.client.orchestration import get_client
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with get_client(sync_client=True):
+            pass
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 async def _error_of(state: Any) -> Any:

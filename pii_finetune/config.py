@@ -59,7 +59,7 @@ class BaseConfig(Section):
 class LoraSettings(Section):
     """PEFT's LoraConfig."""
 
-    r: int = Field(gt=0)
+    r: int = Field(gt=0, le=4096)  # no layer of the bases in use is wider
     lora_alpha: int = Field(gt=0)
     lora_dropout: float = Field(ge=0, lt=1)
     target_modules: str | list[str]

@@ -29,5 +29,9 @@ class MissingModelError(UserError):
     """A base model, adapter or registered model is not where it was said to be."""
 
 
+class MissingServerError(UserError):
+    """The MLflow server that was named does not answer."""
+
+
 class TrainingDivergedError(PiiFinetuneError, RuntimeError):
     """The loss or a gradient became NaN or infinite; the adapter is worthless and is not kept."""

@@ -86,11 +86,15 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 
 def _unknown_setting(path: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(path, known, n=1, cutoff=0.0)
+    near = difflib.get_close_matches(path, known, n=1, cutoff=0.75)
     by_name = difflib.get_close_matches(path.rpartition(".")[2], [k.rpartition(".")[2] for k in known], n=1, cutoff=0.8)
     same_name = [k for k in known if by_name and k.endswith(by_name[0])]
     meant = difflib.get_close_matches(path, same_name, n=1, cutoff=0.0) or near
-    return f"there is no setting {path!r}; the nearest is {meant[0]!r}"
+    if meant:
+        return f"there is no setting {path!r}; the nearest is {meant[0]!r}"
+    section = path.partition(".")[0]
+    beside = [k for k in known if k.startswith(f"{section}.")] or sorted({k.partition(".")[0] for k in known})
+    return f"there is no setting {path!r}; there are {', '.join(beside)}"
 
 
 def _describe(problem: Any, known: Mapping[str, Any]) -> str:

@@ -32,7 +32,12 @@ class ProductionModel(PythonModel):
         from pii_finetune.labels import clean_label
         from pii_finetune.languages import canonical_language
 
-        labels = [clean_label(str(label)) for label in model_input["label"]]
+        labels = [clean_label(label) if isinstance(label, str) else "" for label in model_input["label"]]
+        if empty := [at for at, label in enumerate(labels) if not label]:
+            raise ValueError(
+                f"rows {empty[:20]} (counted from 0) of {len(labels)} have no label; "
+                "give each row a non-empty text in column 'label', or leave it out"
+            )
         known = model_input["language"] if "language" in model_input else [None] * len(labels)
         languages = [canonical_language(name) if isinstance(name, str) else None for name in known]
         scores = self._scorer.score(list(zip(labels, languages, strict=True)), "served", check_format=False)

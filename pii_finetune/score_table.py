@@ -32,9 +32,9 @@ def score_table(source: Path, target: Path, model_uri: str) -> pd.DataFrame:
         raise BadWorkbookError(f"--out {target}: the ending must be .csv or .xlsx, which says what to write")
     if not target.parent.is_dir():
         raise BadWorkbookError(f"--out {target}: there is no folder {target.parent}; make it first")
-    if target.is_dir() or not os.access(target.parent, os.W_OK):
-        reason = "is a folder" if target.is_dir() else f"nothing can be written to {target.parent}"
-        raise BadWorkbookError(f"--out {target}: {reason}; name a file in a folder you can write to")
+    _require_writable(target)
+    if target.resolve() == source.resolve():
+        raise BadWorkbookError(f"--out {target}: is the table itself, which would be lost; name another file")
     rows = _read(source)
     model = _load(model_uri)
     questions = pd.DataFrame({"label": rows["label"].astype(str)})
@@ -48,6 +48,16 @@ def score_table(source: Path, target: Path, model_uri: str) -> pd.DataFrame:
     return scored
 
 
+def _require_writable(target: Path) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=target.parent):
+            reason = "is a folder" if target.is_dir() else None
+    except OSError as error:
+        reason = f"nothing can be written to {target.parent} ({error.strerror})"
+    if reason:
+        raise BadWorkbookError(f"--out {target}: {reason}; name a file in a folder you can write to")
+
+
 def _read(source: Path) -> pd.DataFrame:
     try:
         if source.suffix == ".csv":
@@ -55,9 +65,10 @@ def _read(source: Path) -> pd.DataFrame:
         else:
             rows = pd.read_excel(source, engine="calamine", dtype=object, keep_default_na=False, header=None)
     except Exception as error:  # noqa: BLE001  whatever a parser says of a broken file, the user needs the same answer
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)[:200].strip()
         raise BadWorkbookError(
-            f"{source}: cannot be read as a .csv or .xlsx table ({reason}); give a readable table"
+            f"{source}: cannot be read as a .csv or .xlsx table ({reason}); "
+            "save it as 'CSV UTF-8' with commas, or as .xlsx"
         ) from None
     if rows.empty:
         raise BadWorkbookError(f"{source}: is empty; the first row must name the columns, one of them 'label'")
@@ -68,8 +79,8 @@ def _read(source: Path) -> pd.DataFrame:
     if counts["label"] != 1 or counts["language"] > 1:
         found = ", ".join(repr(c) for c in rows.columns) or "none"
         raise BadWorkbookError(
-            f"{source}: needs exactly one column 'label', and at most one 'language' (columns found: {found}); "
-            "a .csv file is read with commas between its columns"
+            f"{source}: needs exactly one column 'label', and at most one 'language' (columns found: {found})"
+            + ("; a .csv file is read with commas between its columns" if source.suffix == ".csv" else "; rename them")
         )
     if rows.empty:
         raise BadWorkbookError(f"{source}: has no rows below its header; give at least one label")

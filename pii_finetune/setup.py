@@ -1,7 +1,9 @@
 """From what the user typed to a config that this machine can run."""
 
 import difflib
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pii_finetune.config import RunConfig
@@ -33,14 +35,27 @@ def configure_run(profile: str, data: str | None, overrides: Mapping[str, Any]) 
     """Return the run's config, after checking that workbook and device are there.
 
     Raises:
-        BadConfigError: as build_config.
+        BadConfigError: as build_config; or output_dir cannot be written to.
         BadWorkbookError: the workbook is not there.
         MissingDeviceError: the config needs CUDA and there is none.
     """
     config = build_config(profile, data, overrides)
     if not (workbook := resolve(config.data.workbook)).is_file():
-        raise BadWorkbookError(f"{workbook}: there is no such file; give the workbook with --data FILE (data.workbook)")
+        problem = "is not a file" if workbook.exists() else "there is no such file"
+        raise BadWorkbookError(f"{workbook}: {problem}; give the workbook with --data FILE (data.workbook)")
+    _require_writable(resolve(config.output_dir))
     from pii_finetune.base_model import require_device  # imports torch: seconds that a mistyped setting need not cost
 
     require_device(config.base)
     return config
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BadConfigError(
+            f"output_dir = {str(folder)!r}: nothing can be written there ({error.strerror}); name a folder of your own"
+        ) from None

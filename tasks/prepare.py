@@ -35,6 +35,9 @@ def validate_workbook(config: RunConfig, run: TrackedRun) -> ValidationReport:
     with parent_run(run):
         mlflow.log_artifacts(str(docs), "data-docs")
     lines = "\n".join(f"- {problem_line(problem)}" for problem in report.problems) or "All expectations hold."
+    lines += "".join(f"\n- left out: {problem_line(problem)}" for problem in report.dropped)
+    lines += "".join(f"\n- {note}" for note in report.notes)
+    lines += "".join(f"\n- {count:,} {what}" for what, count in report.normalised.items())
     create_markdown_artifact(
         f"### {report.path.name}\n\n"
         f"{report.num_expectations - len(report.problems)} of {report.num_expectations} expectations hold. "

@@ -1,0 +1,320 @@
+"""Files that come by mail: each gets an answer that names the file, what is wrong and what to do."""
+
+import datetime as dt
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from openpyxl import Workbook, load_workbook
+
+from pii_finetune.config import DataConfig
+from pii_finetune.errors import BadWorkbookError
+from pii_finetune.validation import ValidationReport, validate
+from pii_finetune.workbook import read_workbook
+
+HEADER = ("label", "language", "sensitive")
+GOOD = [(f"label {at}", "English", "yes" if at % 2 else "no") for at in range(30)]  # rows 2 to 31
+SHEET = "xl/worksheets/sheet1.xml"
+
+
+def settings(path: Path, **changes: object) -> DataConfig:
+    return DataConfig(workbook=str(path), validation_fraction=0.1, test_fraction=0.2, seed=0, **changes)
+
+
+def write(path: Path, *rows: Sequence[object]) -> Path:
+    book = Workbook()
+    sheet = book.worksheets[0]
+    for row in (HEADER, *GOOD, *rows):
+        sheet.append([*row])
+    book.save(path)
+    return path
+
+
+def repack(path: Path, change: Callable[[dict[str, bytes]], None], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    change(parts)
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return path
+
+
+def refusal(path: Path, **changes: object) -> str:
+    with pytest.raises(BadWorkbookError) as caught:
+        read_workbook(settings(path, **changes))
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def report_on(path: Path, **changes: object) -> ValidationReport:
+    config = settings(path, **changes)
+    return validate(read_workbook(config), None, config)
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    return write(tmp_path / "book.xlsx")
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(book: Path):
+    repack(book, lambda parts: parts.update({"xl/media/bomb.xml": b" " * 60_000_000}))
+    assert "zip bomb" in refusal(book)
+
+
+def test_xml_that_declares_entities_is_refused(book: Path):
+    def declare(parts: dict[str, bytes]) -> None:
+        bomb = b'<!DOCTYPE a [<!ENTITY b "bbbbbbbb"><!ENTITY c "&b;&b;&b;&b;">]>'
+        parts[SHEET] = parts[SHEET].replace(b"<worksheet", bomb + b"<worksheet", 1)
+
+    assert "declares a document type" in refusal(repack(book, declare))
+
+
+def test_a_dimension_that_hides_rows_is_refused(book: Path):
+    def lie(parts: dict[str, bytes]) -> None:
+        parts[SHEET] = parts[SHEET].replace(b'<dimension ref="A1:C31"', b'<dimension ref="A1:C4"')
+
+    message = refusal(repack(book, lie))
+    assert "says that it ends at row 4, but has cells down to row 31" in message
+
+
+def test_more_rows_than_the_limit_are_refused(book: Path):
+    assert "has more rows than data.max_rows = 10" in refusal(book, max_rows=10)
+
+
+def test_a_cell_far_from_the_table_is_refused_without_using_the_memory(book: Path):
+    workbook = load_workbook(book)
+    workbook.worksheets[0]["XFD1000000"] = "x"
+    workbook.save(book)
+    assert "delete what stands far from the table" in refusal(book)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("book.xlsx", b"", "is empty"),
+        ("book.xlsx", b"label,language,sensitive\na,English,yes\n", "first bytes are of another kind"),
+        ("book.xlsx", bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600), "protected by a password or an old .xls"),
+        ("book.ods", b"not a zip", "first bytes are of another kind"),
+        ("book.parquet", b"PAR1 and no more", "cannot be read as a Parquet file"),
+        ("book.csv", b"", "is empty"),
+        ("book.csv", b"PK\x03\x04", "is no text"),
+        ("book.csv", "label,language,sensitive\nété,French,no\n".encode("latin-1"), "CSV UTF-8"),
+        ("book.csv", b"label,language,sensitive\na,b,c,d\n", "line 2 has 4 cells"),
+        ("book.csv", b'label,language,sensitive\n"a,b,c\n', "cannot be read as delimited text"),
+        ("book.doc", b"?", "is of no kind that can be read"),
+        ("book", b"?", "no ending"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says_is_refused(tmp_path: Path, name: str, content: bytes, reason: str):
+    (tmp_path / name).write_bytes(content)
+    assert reason in refusal(tmp_path / name)
+
+
+def test_an_ods_renamed_to_xlsx_is_refused(tmp_path: Path):
+    path = tmp_path / "book.xlsx"
+    pd.DataFrame(GOOD, columns=[*HEADER]).to_csv(tmp_path / "x.csv")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("content.xml", "<a/>")
+    assert "the part 'xl/workbook.xml' is missing" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [("xl/vbaProject.bin", "contains macros"), ("xl/externalLinks/externalLink1.xml", "links to other workbooks")],
+)
+def test_macros_and_links_to_other_workbooks_are_refused(book: Path, part: str, reason: str):
+    assert reason in refusal(repack(book, lambda parts: parts.update({part: b"<a/>"})))
+
+
+def test_two_parts_of_one_name_are_refused(book: Path):
+    assert "holds two parts named" in refusal(repack(book, lambda parts: parts.update({SHEET.upper(): parts[SHEET]})))
+
+
+def test_rows_out_of_order_are_refused(book: Path):
+    def swap(parts: dict[str, bytes]) -> None:
+        parts[SHEET] = parts[SHEET].replace(b'<row r="9"', b'<row r="3"')
+
+    assert "row '3' is written out of its place" in refusal(repack(book, swap))
+
+
+def test_a_missing_workbook_part_is_told(book: Path):
+    assert "is missing" in refusal(repack(book, lambda parts: parts.pop("xl/workbook.xml") and None))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "book.xlsx")
+    assert "is not a file" in refusal(tmp_path / "book.xlsx")
+
+
+def test_a_reader_that_takes_too_long_is_stopped(book: Path):
+    assert "could not be read within data.read_timeout_seconds = 0.01" in refusal(book, read_timeout_seconds=0.01)
+
+
+def test_a_file_that_needs_more_memory_than_allowed_is_refused(tmp_path: Path):
+    path = tmp_path / "book.csv"
+    path.write_text("label,language,sensitive\n" + "".join(f"{'x' * 900} {at},English,no\n" for at in range(500_000)))
+    assert "needs more memory to read than data.read_memory_mib = 512" in refusal(path, read_memory_mib=512)
+
+
+def test_formulas_are_named_with_and_without_a_stored_value(book: Path):
+    workbook = load_workbook(book)
+    workbook.worksheets[0].append(["=A2", "English", "no"])
+    workbook.save(book)
+    (problem,) = report_on(book).problems
+    assert (problem.column, problem.rows) == ("label", (32,))
+    assert "the cell is a formula" in problem.message
+
+    def store_a_value(parts: dict[str, bytes]) -> None:
+        assert b"<f>A2</f><v" in parts[SHEET]
+        parts[SHEET] = parts[SHEET].replace(b"<f>A2</f><v />", b"<f>A2</f><v>7</v>")
+
+    (problem,) = report_on(repack(book, store_a_value)).problems
+    assert "the cell is a formula" in problem.message
+
+
+def test_errors_merged_cells_and_values_that_are_no_text_are_named(book: Path):
+    workbook = load_workbook(book)
+    sheet = workbook.worksheets[0]
+    for row in (
+        ["#N/A", "English", "no"],  # 32
+        ["#DIV/0!", "English", "no"],
+        [True, "English", "no"],
+        [dt.date(2026, 1, 1), "English", "no"],  # 35
+        [12345, "English", "no"],
+        ["merged", "English", "no"],
+        [None, "English", "no"],
+    ):
+        sheet.append(row)
+    sheet.merge_cells("A37:A38")
+    workbook.save(book)
+    found = {problem.message.split(";")[0]: problem.rows for problem in report_on(book).problems}
+    assert found == {
+        "the cell holds a spreadsheet error such as #N/A": (32, 33),
+        "a label must be text, not a number, date or boolean": (34, 35, 36),
+        "the cell is part of a merged area, so its row is unclear": (37, 38),
+    }
+
+
+def test_letters_that_pose_as_latin_ones_are_named(tmp_path: Path):
+    rows = [
+        ("\u0440assport", "English", "yes"),  # 32: Cyrillic er
+        ("\u0441\u043e\u0440\u0443", "English", "no"),  # 33: copy in Cyrillic lookalikes
+        ("паспорт", "Russian", "yes"),
+        ("kΩ value", "English", "no"),
+    ]
+    (problem,) = report_on(write(tmp_path / "book.xlsx", *rows)).problems
+    assert (problem.column, problem.rows) == ("label", (32, 33))
+
+
+def test_what_a_person_would_put_right_is_put_right_and_counted(tmp_path: Path):
+    rows = [
+        (" cafe\u0301\u00a0name ", "français", "oui"),
+        ("two\r\nlines", "de", "Nein"),
+        ("zero\u200bwidth", "Hindi", "हाँ"),
+        ("zero\u200bwidth", "Hindi", True),
+        ("क्\u200dष", "hi", 0),
+        ("👩\u200d⚕️ name", "es", "SÍ"),
+    ]
+    report = report_on(write(tmp_path / "book.xlsx", *rows))
+    assert [(r.label, r.language, r.answer) for r in report.require_valid().records[30:]] == [
+        ("café name", "French", "yes"),
+        ("two lines", "German", "no"),
+        ("zerowidth", "Hindi", "yes"),
+        ("क्\u200dष", "Hindi", "no"),
+        ("👩\u200d⚕️ name", "Spanish", "yes"),
+    ]
+    assert report.num_duplicates == 1
+    assert report.normalised == {
+        "labels with invisible characters removed": 2,
+        "labels composed to NFC": 1,
+        "labels with spaces or line breaks put right": 2,
+        "languages written by their English names": 4,
+        "answers written as yes or no": 6,
+    }
+
+
+def test_hidden_rows_and_sheets_are_told(book: Path):
+    workbook = load_workbook(book)
+    workbook.worksheets[0].row_dimensions[5].hidden = True
+    workbook.create_sheet("secret").sheet_state = "hidden"
+    workbook.save(book)
+    report = report_on(book)
+    assert len(report.require_valid().records) == 30
+    assert [note.split(" are ")[0] for note in report.notes] == ["1 hidden sheets", "1 hidden rows"]
+
+
+def test_bad_rows_are_dropped_only_when_asked_and_up_to_a_share(tmp_path: Path):
+    path = write(tmp_path / "book.xlsx", ("x", "Klingon", "no"), (None, "English", "yes"))
+    assert report_on(path).problems
+    report = report_on(path, on_bad_row="drop", max_dropped_share=0.1)
+    assert len(report.require_valid().records) == 30
+    assert [problem.rows for problem in report.dropped] == [(33,), (32,)]
+    assert report_on(path, on_bad_row="drop", max_dropped_share=0.05).problems
+
+
+def test_dropping_rows_does_not_excuse_what_is_left(tmp_path: Path):
+    path = tmp_path / "book.csv"
+    rows = [(f"label {at}", "English", "yes") for at in range(40)] + [("one", "Klingon", "no")]
+    pd.DataFrame(rows, columns=[*HEADER]).to_csv(path, index=False)
+    report = report_on(path, on_bad_row="drop")
+    assert report.records == ()
+    assert any("both answers must occur" in problem.message for problem in report.problems)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_delimited_text_is_read_like_a_workbook(tmp_path: Path, delimiter: str, encoding: str):
+    path = tmp_path / "book.csv"
+    rows = [*GOOD, ("naïve; a, b", "French", "no")]
+    pd.DataFrame(rows, columns=[*HEADER]).to_csv(path, index=False, sep=delimiter, encoding=encoding)
+    assert [r.label for r in report_on(path).require_valid().records] == [label for label, _, _ in rows]
+
+
+def test_every_kind_of_file_holds_the_same_rows(book: Path, tmp_path: Path):
+    frame = pd.DataFrame(GOOD, columns=[*HEADER])
+    frame.to_csv(tmp_path / "book.tsv", index=False, sep="\t")
+    frame.to_parquet(tmp_path / "book.parquet")
+    write_ods(tmp_path / "book.ods", [HEADER, *GOOD])
+    fingerprints = {report_on(tmp_path / f"book{end}").fingerprint for end in (".xlsx", ".tsv", ".parquet", ".ods")}
+    assert fingerprints == {report_on(book).fingerprint}
+
+
+def test_formulas_and_repeated_rows_of_an_ods_are_seen(tmp_path: Path):
+    rows = [HEADER, *GOOD, ("same", "English", "no"), ("=of:=1+1", "English", "no")]
+    path = write_ods(tmp_path / "book.ods", rows, repeat={31: 3})
+    report = report_on(path)
+    assert report.num_rows == 34
+    assert [problem.rows for problem in report.problems if "formula" in problem.message] == [(35,)]
+
+
+def write_ods(path: Path, rows: Sequence[Sequence[str]], repeat: dict[int, int] | None = None) -> Path:
+    """Write a small OpenDocument spreadsheet; `repeat` says how often a row (from 0) stands."""
+    lines = []
+    for at, row in enumerate(rows):
+        cells = "".join(
+            f'<table:table-cell table:formula="{cell[1:]}" office:value-type="float" office:value="2"/>'
+            if cell.startswith("=")
+            else f'<table:table-cell office:value-type="string"><text:p>{cell}</text:p></table:table-cell>'
+            for cell in row
+        )
+        count = (repeat or {}).get(at, 1)
+        lines.append(f'<table:table-row table:number-rows-repeated="{count}">{cells}</table:table-row>')
+    names = "".join(
+        f' xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in ("office", "table", "text")
+    )
+    kind = "application/vnd.oasis.opendocument.spreadsheet"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mimetype", kind)
+        archive.writestr("META-INF/manifest.xml", "<manifest/>")
+        archive.writestr(
+            "content.xml",
+            f"<office:document-content{names}><office:body><office:spreadsheet>"
+            f'<table:table table:name="labels">{"".join(lines)}</table:table>'
+            "</office:spreadsheet></office:body></office:document-content>",
+        )
+    return path
