@@ -34,6 +34,18 @@ def test_a_folder_that_is_not_there_is_not_made(source: Path):
     assert not (source.parent / "none").exists()
 
 
+def test_a_folder_that_cannot_be_written_to_is_told_before_a_model_is_loaded(source: Path):
+    with pytest.raises(BadWorkbookError, match=r"--out /proc/out.csv: nothing can be written to /proc"):
+        score(source, Path("/proc/out.csv"))
+
+
+def test_the_table_itself_is_never_overwritten(source: Path):
+    before = source.read_text()
+    with pytest.raises(BadWorkbookError, match="is the table itself, which would be lost"):
+        score(source, source.parent / "." / source.name)
+    assert source.read_text() == before
+
+
 @pytest.mark.parametrize("name", ["none.csv", "none.xlsx"])
 def test_a_file_that_is_not_there_is_told_by_name(tmp_path: Path, name: str):
     with pytest.raises(BadWorkbookError, match=rf"{name}: cannot be read .*\(No such file or directory\)"):

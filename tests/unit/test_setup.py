@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -62,3 +64,13 @@ def test_a_sheet_named_by_a_year_is_a_name():
 def test_a_bad_member_of_a_list_is_told_by_the_setting_that_exists():
     with pytest.raises(BadConfigError, match=r"^dpo\.loss_type = "):
         build_config("embedded", None, {"dpo.loss_type": ["sigmoyd"]})
+
+
+def test_an_output_folder_nobody_can_write_to_is_told_at_once():
+    with pytest.raises(BadConfigError, match="output_dir = '/proc/x': nothing can be written there"):
+        configure_run("embedded", None, {"output_dir": "/proc/x"})
+
+
+def test_a_folder_given_as_workbook_is_told_as_one(tmp_path: Path):
+    with pytest.raises(BadWorkbookError, match="is not a file"):
+        configure_run("embedded", str(tmp_path), {})
