@@ -26,9 +26,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data_options(run)
 
     validate = commands.add_parser("validate", help="check a workbook and say what to mend")
-    validate.add_argument("file", type=Path, metavar="FILE", help="an .xlsx workbook")
+    validate.add_argument("file", type=Path, metavar="FILE", help="a workbook: .xlsx, .ods, .csv, .tsv or .parquet")
     validate.add_argument(
         "--docs", type=Path, metavar="FOLDER", help="also write Great Expectations' Data Docs (HTML) there"
+    )
+    validate.add_argument("--report", type=Path, metavar="FILE", help="also write what is said here as a page (.html)")
+    validate.add_argument(
+        "--fixed", type=Path, metavar="FILE", help="also write a copy in which bad cells carry comments (.xlsx)"
     )
     validate.add_argument(
         "--against", type=Path, metavar="OLD", help="also show what changed since this workbook, read the same way"
@@ -112,9 +116,10 @@ def _run_command(options: argparse.Namespace) -> int:
 
         return run(options.profile, options.config, options.data, options.assignments)
     if options.command == "validate":
-        from cli.validate import validate
+        from cli.validate import Pages, validate
 
-        return validate(options.file, options.docs, options.against, options.assignments)
+        pages = Pages(docs=options.docs, report=options.report, fixed=options.fixed)
+        return validate(options.file, pages, options.against, options.assignments)
     if options.command == "score":
         from cli.score import score
 

@@ -1,7 +1,9 @@
-"""`pii-finetune validate FILE [--against OLD]`."""
+"""`pii-finetune validate FILE [--report R] [--fixed F] [--docs D] [--against OLD]`."""
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -10,52 +12,109 @@ from rich.table import Table
 
 from cli.drift import show_drift
 from pii_finetune import validation
-from pii_finetune.advice import advise
+from pii_finetune.advice import Advice, advise
+from pii_finetune.config import DataConfig
+from pii_finetune.data_report import bad_cells, render_html
 from pii_finetune.drift import compare
 from pii_finetune.errors import BadConfigError, BadWorkbookError
+from pii_finetune.isolation import mark_isolated
 from pii_finetune.overrides import parse_assignments
 from pii_finetune.records import Record
 from pii_finetune.setup import build_config
 from pii_finetune.splits import split
 from pii_finetune.workbook import read_workbook
 
-_NUM_DETAILS = 10  # of each advice; the report has all
+_NUM_DETAILS = 10  # of each advice; the page has all
+_NUM_BAD_CELLS = 100  # in the terminal
 
 
-def validate(file: Path, docs: Path | None, against: Path | None, assignments: list[str]) -> int:
-    """Validate a workbook as a run would, and show what is in it and what changed since another."""
+@dataclass(frozen=True)
+class Pages:
+    """What is to be written beside what is shown; None: not wanted."""
+
+    docs: Path | None = None
+    report: Path | None = None
+    fixed: Path | None = None
+
+
+def validate(file: Path, pages: Pages, against: Path | None, assignments: list[str]) -> int:
+    """Validate a workbook as a run would; show and write what is in it, what to mend and what changed since another."""
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     config = build_config("embedded", None, parse_assignments(assignments) | {"data.workbook": str(file.resolve())})
-    if docs is not None:
-        try:
-            docs.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadConfigError(f"--docs {docs}: is no folder and cannot be made one ({error.strerror})") from None
-    report = validation.validate(read_workbook(config.data), docs, config.data)
+    _check_targets(file, pages)
     console = Console()
-    if docs is not None:
-        console.print(f"Data Docs: {docs / 'index.html'}", highlight=False, soft_wrap=True)
+    report = validation.validate(read_workbook(config.data), pages.docs, config.data)
+    advice = advise(report.records, config.data.seed) if report.records else ()
+    _write_pages(console, report, advice, config.data, pages)
+    if report.problems:
+        _show_bad_cells(console, report)
     report.require_valid()
     split(report.records, config.data)
     _show_rows(console, report)
-    console.print(f"fingerprint {report.fingerprint}", highlight=False, soft_wrap=True)
-    table = Table()
-    for column in ("language", "sensitive", "not sensitive"):
-        table.add_column(column, justify="left" if column == "language" else "right")
-    counts = Counter((r.language, r.answer) for r in report.records)
-    for language in sorted({language for language, _ in counts}):
-        table.add_row(language, f"{counts[language, 'yes']:,}", f"{counts[language, 'no']:,}")
-    console.print(table)
-    for advice in advise(report.records, config.data.seed):
-        console.print(f"\n[bold yellow]{escape(advice.kind)}[/]: {escape(advice.message)}", highlight=False)
-        numbers = [f"row {row}: " for row in advice.rows] or [""] * len(advice.details)
-        for number, detail in list(zip(numbers, advice.details, strict=False))[:_NUM_DETAILS]:
-            console.print(f"  {number}{escape(detail)}", highlight=False, soft_wrap=True)
-        if len(advice.details) > _NUM_DETAILS:
-            console.print(f"  and {len(advice.details) - _NUM_DETAILS} more", highlight=False)
+    _show_advice(console, advice)
     if against is not None:
         show_drift(console, compare(_read_old(against, assignments), report.records))
     return 0
+
+
+def _check_targets(file: Path, pages: Pages) -> None:
+    if pages.docs is not None:
+        try:
+            pages.docs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadConfigError(
+                f"--docs {pages.docs}: is no folder and cannot be made one ({error.strerror})"
+            ) from None
+    for option, target, ending in (("--report", pages.report, ".html"), ("--fixed", pages.fixed, ".xlsx")):
+        if target is None:
+            continue
+        if target.suffix.lower() != ending:
+            raise BadConfigError(f"{option} {target}: the ending must be {ending}")
+        if not target.parent.is_dir() or target.is_dir() or target.resolve() == file.resolve():
+            raise BadConfigError(
+                f"{option} {target}: cannot be written there; name another file in a folder that exists"
+            )
+    if pages.fixed is not None and file.suffix.lower() != ".xlsx":
+        raise BadConfigError(
+            f"--fixed {pages.fixed}: comments can be put into an .xlsx workbook only, not into {file.name}"
+        )
+
+
+def _write_pages(
+    console: Console, report: validation.ValidationReport, advice: Sequence[Advice], config: DataConfig, pages: Pages
+) -> None:
+    if pages.docs is not None:
+        console.print(f"Data Docs: {pages.docs / 'index.html'}", highlight=False, soft_wrap=True, markup=False)
+    if pages.report is not None:
+        try:
+            pages.report.write_text(render_html(report, advice), encoding="utf-8")
+        except OSError as error:
+            raise BadConfigError(f"--report {pages.report}: cannot be written ({error.strerror})") from None
+        console.print(f"report: {pages.report}", highlight=False, soft_wrap=True, markup=False)
+    if pages.fixed is not None:
+        marks = [{"row": c.row, "column": c.column, "message": c.message} for c in bad_cells(report)]
+        try:
+            mark_isolated(report.path, config, report.sheet, marks, pages.fixed)
+        except OSError as error:
+            raise BadConfigError(f"--fixed {pages.fixed}: cannot be written ({error.strerror})") from None
+        console.print(
+            f"copy with {len(marks):,} comments: {pages.fixed}", highlight=False, soft_wrap=True, markup=False
+        )
+
+
+def _show_bad_cells(console: Console, report: validation.ValidationReport) -> None:
+    cells = bad_cells(report)
+    if not cells:
+        return
+    table = Table(title="Rows to mend", title_justify="left", title_style="bold")
+    table.add_column("row", justify="right")
+    for name in ("column", "found", "what to do"):
+        table.add_column(name)
+    for cell in cells[:_NUM_BAD_CELLS]:
+        table.add_row(str(cell.row), cell.column, escape(cell.found), escape(cell.message))
+    console.print(table)
+    if len(cells) > _NUM_BAD_CELLS:
+        console.print(f"and {len(cells) - _NUM_BAD_CELLS:,} more; --report FILE.html shows them", highlight=False)
 
 
 def _show_rows(console: Console, report: validation.ValidationReport) -> None:
@@ -75,6 +134,26 @@ def _show_rows(console: Console, report: validation.ValidationReport) -> None:
         console.print(note, highlight=False, markup=False)
     if report.extra_columns:
         console.print(f"columns not used: {', '.join(report.extra_columns)}", highlight=False, markup=False)
+    console.print(f"fingerprint {report.fingerprint}", highlight=False, soft_wrap=True)
+    table = Table()
+    for column in ("language", "sensitive", "not sensitive"):
+        table.add_column(column, justify="left" if column == "language" else "right")
+    counts = Counter((r.language, r.answer) for r in report.records)
+    for language in sorted({language for language, _ in counts}):
+        table.add_row(language, f"{counts[language, 'yes']:,}", f"{counts[language, 'no']:,}")
+    console.print(table)
+
+
+def _show_advice(console: Console, advice: Sequence[Advice]) -> None:
+    for each in advice:
+        console.print(
+            f"\n[bold yellow]{escape(each.kind.replace('_', ' '))}[/]: {escape(each.message)}", highlight=False
+        )
+        numbers = [f"row {row}: " for row in each.rows] or [""] * len(each.details)
+        for number, detail in list(zip(numbers, each.details, strict=False))[:_NUM_DETAILS]:
+            console.print(f"  {number}{escape(detail)}", highlight=False, soft_wrap=True)
+        if len(each.details) > _NUM_DETAILS:
+            console.print(f"  and {len(each.details) - _NUM_DETAILS} more", highlight=False)
 
 
 def _read_old(file: Path, assignments: list[str]) -> tuple[Record, ...]:

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,25 +27,50 @@ def read_isolated(path: Path, config: DataConfig) -> tuple[dict[str, Any], pa.Ta
         BadWorkbookError: the reader refused the file, died on it, or ran out of time or memory.
     """
     with TemporaryDirectory(prefix="pii-finetune-read-") as folder:
-        (Path(folder) / "request.json").write_text(config.model_copy(update={"workbook": str(path)}).model_dump_json())
-        command = [sys.executable, "-P", "-m", "pii_finetune.reader", folder]
-        try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=config.read_timeout_seconds, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise BadWorkbookError(
-                f"{path}: could not be read within data.read_timeout_seconds = {config.read_timeout_seconds:g}; "
-                "save it again as a plain table, or raise the limit if the file is meant to be that large"
-            ) from None
-        reply_file = Path(folder) / REPLY
-        reply = json.loads(reply_file.read_text()) if done.returncode == 0 and reply_file.exists() else None
-        if reply is None:
-            raise BadWorkbookError(_epitaph(path, done, config))
-        if "error" in reply:
-            raise BadWorkbookError(reply["error"])
+        reply = _run(path, config, Path(folder), {})
         with pa.OSFile(str(Path(folder) / ROWS)) as file:
             return reply, pa.ipc.open_file(file).read_all()
+
+
+def mark_isolated(path: Path, config: DataConfig, sheet: str, marks: Sequence[dict[str, Any]], target: Path) -> None:
+    """Have the child write a copy of the workbook to `target` in which the cells of `marks` carry comments.
+
+    Args:
+        path: an .xlsx workbook.
+        config: names of the columns, and limits.
+        sheet: the sheet that was read.
+        marks: `row`, `column` (label, language or sensitive) and `message` of each cell.
+        target: written whole or not at all.
+
+    Raises:
+        BadWorkbookError: as read_isolated.
+    """
+    with TemporaryDirectory(prefix=".marked-", dir=target.parent) as folder:
+        copy = Path(folder) / "marked.xlsx"
+        _run(path, config, Path(folder), {"sheet": sheet, "marks": list(marks), "target": str(copy)})
+        copy.replace(target)
+
+
+def _run(path: Path, config: DataConfig, folder: Path, task: dict[str, Any]) -> dict[str, Any]:
+    settings = config.model_copy(update={"workbook": str(path)}).model_dump()
+    (folder / "request.json").write_text(json.dumps({"config": settings, **task}), encoding="utf-8")
+    command = [sys.executable, "-P", "-m", "pii_finetune.reader", str(folder)]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=config.read_timeout_seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise BadWorkbookError(
+            f"{path}: could not be read within data.read_timeout_seconds = {config.read_timeout_seconds:g}; "
+            "save it again as a plain table, or raise the limit if the file is meant to be that large"
+        ) from None
+    reply_file = folder / REPLY
+    if done.returncode != 0 or not reply_file.exists():
+        raise BadWorkbookError(_epitaph(path, done, config))
+    reply = json.loads(reply_file.read_text(encoding="utf-8"))
+    if "error" in reply:
+        raise BadWorkbookError(reply["error"])
+    return reply
 
 
 def _epitaph(path: Path, done: subprocess.CompletedProcess[bytes], config: DataConfig) -> str:

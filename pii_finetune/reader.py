@@ -4,31 +4,45 @@ import json
 import resource
 import sys
 from pathlib import Path
+from typing import Any
 
 from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError
 
 
 def main(folder: Path) -> None:
-    """Read what request.json names and leave rows.arrow and reply.json, or reply.json with the error."""
-    config = DataConfig.model_validate_json((folder / "request.json").read_text())
+    """Do what request.json asks and leave rows.arrow and reply.json, or reply.json with the error."""
+    request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
+    config = DataConfig.model_validate(request["config"])
     limit = config.read_memory_mib * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    from pii_finetune.isolation import REPLY, ROWS
+    from pii_finetune.isolation import REPLY
 
     try:
-        import pyarrow as pa
-
-        from pii_finetune.tables import read_table
-
-        found = read_table(Path(config.workbook), config)
-        with pa.OSFile(str(folder / ROWS), "wb") as file, pa.ipc.new_file(file, found.rows.schema) as writer:
-            writer.write_table(found.rows)
-        reply = {"sheet": found.sheet, "extra_columns": found.extra_columns, "notes": found.notes}
+        reply = _mark(request, config) if "marks" in request else _read(folder, config)
     except BadWorkbookError as error:
         reply = {"error": str(error)}
-    (folder / REPLY).write_text(json.dumps(reply))
+    (folder / REPLY).write_text(json.dumps(reply), encoding="utf-8")
+
+
+def _read(folder: Path, config: DataConfig) -> dict[str, Any]:
+    import pyarrow as pa
+
+    from pii_finetune.isolation import ROWS
+    from pii_finetune.tables import read_table
+
+    found = read_table(Path(config.workbook), config)
+    with pa.OSFile(str(folder / ROWS), "wb") as file, pa.ipc.new_file(file, found.rows.schema) as writer:
+        writer.write_table(found.rows)
+    return {"sheet": found.sheet, "extra_columns": found.extra_columns, "notes": found.notes}
+
+
+def _mark(request: dict[str, Any], config: DataConfig) -> dict[str, Any]:
+    from pii_finetune.marking import mark_cells
+
+    mark_cells(Path(config.workbook), config, request["sheet"], request["marks"], Path(request["target"]))
+    return {}
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from pii_finetune.tables import COLUMNS
 from pii_finetune.workbook import Table
 
 MAX_LABEL_CHARACTERS = 200
+_NUM_EXCERPTS = 1_000  # cells of one problem whose content is kept
+_NUM_IN_LINE = 3  # of them in a line of text
 _NUM_SHOWN = 100  # bad rows listed in a message; the Data Docs have all
 
 _INVISIBLE = "[\u200b\u2060\ufeff\u00ad]"
@@ -49,6 +51,7 @@ class ValidationReport:
 
     where: str  # the file and, if it has one, the sheet
     path: Path
+    sheet: str  # empty: a file without sheets
     records: tuple[Record, ...]  # cleaned, without exact duplicates and dropped rows; none if there are problems
     problems: tuple[Problem, ...]
     dropped: tuple[Problem, ...]  # with data.on_bad_row = "drop": what the rows that were left out had
@@ -85,7 +88,7 @@ def problem_line(problem: Problem) -> str:
         return problem.message
     shown = ", ".join(str(row) for row in problem.rows[:_NUM_SHOWN])
     more = f" and {len(problem.rows) - _NUM_SHOWN:,} more" if len(problem.rows) > _NUM_SHOWN else ""
-    found = ", ".join(dict.fromkeys(text for text in problem.found if text))
+    found = ", ".join(dict.fromkeys(text for text in problem.found[:_NUM_IN_LINE] if text))
     cells = f" ({found})" if found else ""
     return (
         f"column {problem.column!r}, row{'s' if len(problem.rows) > 1 else ''} {shown}{more}{cells}: {problem.message}"
@@ -117,6 +120,7 @@ def validate(table: Table, docs_folder: Path | None, config: DataConfig | None =
     return ValidationReport(
         where=table.where,
         path=table.path,
+        sheet=table.sheet,
         records=records,
         problems=tuple(problems),
         dropped=tuple(dropped),
@@ -147,11 +151,12 @@ def escape_cell(text: str | None, width: int = 40) -> str:
 
 
 def _with_excerpts(problem: Problem, rows: pd.DataFrame) -> Problem:
-    shown = problem.rows[:3]
+    shown = problem.rows[:_NUM_EXCERPTS]
     if not shown or problem.column not in rows:
         return problem
-    cells = rows.loc[rows["row"].isin(shown), problem.column]
-    return replace(problem, found=tuple(escape_cell(cell) for cell in cells))
+    cells = rows.loc[rows["row"].isin(shown), ["row", problem.column]]
+    found = dict(zip(cells["row"], cells[problem.column], strict=True))
+    return replace(problem, found=tuple(escape_cell(found.get(row)) for row in shown))
 
 
 def _clean(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:

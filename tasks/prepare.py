@@ -9,7 +9,9 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 
+from pii_finetune.advice import advise
 from pii_finetune.config import RunConfig
+from pii_finetune.data_report import render_html
 from pii_finetune.paths import resolve
 from pii_finetune.records import Record
 from pii_finetune.setup import configure_run
@@ -29,15 +31,18 @@ def check_settings(profile: str, data: str | None, overrides: dict[str, Any] | N
 
 @task(name="validate workbook")
 def validate_workbook(config: RunConfig, run: TrackedRun) -> ValidationReport:
-    """Validate the workbook with Great Expectations; the Data Docs are kept in MLflow whatever the result."""
+    """Validate the workbook; Data Docs and the report are kept in MLflow whatever the result."""
     docs = resolve(config.output_dir) / run.run_id / "data-docs"
     report = validate(read_workbook(config.data), docs, config.data)
+    advice = advise(report.records, config.data.seed) if report.records else ()
     with parent_run(run):
         mlflow.log_artifacts(str(docs), "data-docs")
+        mlflow.log_text(render_html(report, advice), "data-report.html")
     lines = "\n".join(f"- {problem_line(problem)}" for problem in report.problems) or "All expectations hold."
     lines += "".join(f"\n- left out: {problem_line(problem)}" for problem in report.dropped)
     lines += "".join(f"\n- {note}" for note in report.notes)
     lines += "".join(f"\n- {count:,} {what}" for what, count in report.normalised.items())
+    lines += "".join(f"\n- {each.kind.replace('_', ' ')}: {each.message}" for each in advice)
     create_markdown_artifact(
         f"### {report.path.name}\n\n"
         f"{report.num_expectations - len(report.problems)} of {report.num_expectations} expectations hold. "
