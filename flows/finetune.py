@@ -10,7 +10,7 @@ from pii_finetune.quiet import quiet_libraries
 from pii_finetune.tracking import TrackedRun
 from tasks.evaluate import evaluate_models
 from tasks.logs import show_user_errors_plainly
-from tasks.prepare import check_settings, prepare_splits, read_unseen, validate_workbook
+from tasks.prepare import check_settings, compare_with_production, prepare_splits, read_unseen, validate_workbook
 from tasks.promote import RegisteredPair, decide_promotion, promote_models, register_models
 from tasks.track import tracked_run
 from tasks.train import train_dpo, train_sft
@@ -32,6 +32,7 @@ def finetune(profile: str = "embedded", data: str | None = None, overrides: dict
     config = check_settings(profile, data, overrides)
     with tracked_run(config) as run:
         workbook = validate_workbook(config, run)
+        compare_with_production(workbook, run)
         unseen = read_unseen(config)
         splits = prepare_splits(config, workbook, run)
         sft = train_sft(config, splits, run)

@@ -12,6 +12,8 @@ from prefect.logging import get_run_logger
 from pii_finetune.advice import advise
 from pii_finetune.config import RunConfig
 from pii_finetune.data_report import render_html
+from pii_finetune.dataset_log import log_rows, production_rows
+from pii_finetune.drift import compare, drift_markdown, drift_table
 from pii_finetune.paths import resolve
 from pii_finetune.records import Record
 from pii_finetune.setup import configure_run
@@ -55,6 +57,31 @@ def validate_workbook(config: RunConfig, run: TrackedRun) -> ValidationReport:
     report.require_valid()
     get_run_logger().info("%s: %d rows, fingerprint %s", report.path.name, len(report.records), report.fingerprint[:12])
     return report
+
+
+@task(name="compare with production's data")
+def compare_with_production(report: ValidationReport, run: TrackedRun) -> None:
+    """Log what changed since the rows that the model in production was trained on, if there is one."""
+    old = production_rows()
+    with parent_run(run):
+        log_rows(report.records)
+        if old is None:
+            return
+        drift = compare(old, report.records)
+        mlflow.log_text(drift_markdown(drift), "data-drift.md")
+        mlflow.log_dict({"changes": drift_table(drift)}, "data-drift.json")
+        mlflow.log_metrics(
+            {
+                "rows_added": len(drift.added),
+                "rows_removed": len(drift.removed),
+                "rows_relabelled": len(drift.relabelled),
+                "language_shift": drift.language_shift,
+            }
+        )
+    create_markdown_artifact(
+        drift_markdown(drift), key="data-drift", description="What changed since the data of the model in production"
+    )
+    get_run_logger().info("since the data of the model in production: %s", drift.summary)
 
 
 @task(name="prepare splits")

@@ -1,5 +1,6 @@
 import asyncio
 import math
+from dataclasses import replace
 
 import mlflow
 import pytest
@@ -8,6 +9,8 @@ from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.finetune import finetune
+from pii_finetune.dataset_log import production_rows
+from pii_finetune.drift import compare
 from pii_finetune.errors import BadWorkbookError
 
 pytestmark = pytest.mark.slow
@@ -93,8 +96,29 @@ def test_mlflow_holds_one_parent_with_a_child_a_stage(runs, store, monkeypatch):
     assert {"models.png", "confusion.png", "languages.png", "predictions.json", "languages.json"} <= files
     adapter = {file.path for file in client.list_artifacts(by_stage["dpo"].info.run_id, "adapter")}
     assert adapter == {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}
-    assert "data-docs" in {file.path for file in client.list_artifacts(tracked.run_id)}
+    kept = {file.path for file in client.list_artifacts(tracked.run_id)}
+    assert {"data-docs", "data-report.html", "dataset.parquet"} <= kept
+    assert "data-drift.md" not in kept  # there was no model whose data could have been another
     assert len(report.predictions) == report.test["dpo"].num_rows
+
+
+def test_a_retraining_run_says_what_changed_since_the_data_of_the_model_in_production(runs, store):
+    mlflow.set_tracking_uri(f"sqlite:///{store / 'mlflow.db'}")
+    tracked = runs[1][0]
+    page = mlflow.artifacts.load_text(f"runs:/{tracked.run_id}/data-drift.md")
+    assert "The same rows" in page
+    assert MlflowClient().get_run(tracked.run_id).data.metrics["rows_added"] == 0
+    assert artifacts("data-drift")
+
+
+def test_a_row_that_was_relabelled_is_in_the_drift_from_production(runs, store, small_workbook):
+    mlflow.set_tracking_uri(f"sqlite:///{store / 'mlflow.db'}")
+    old = production_rows()
+    assert old is not None
+    new = [replace(old[0], sensitive=not old[0].sensitive), *old[2:]]
+    drift = compare(old, new)
+    assert [(each.old, each.new) for each in drift.relabelled] == [(old[0], new[0])]
+    assert drift.removed == (old[1],)
 
 
 def test_prefect_holds_progress_tables_links_and_the_reason(runs):
