@@ -11,7 +11,7 @@ TORCH   := $(shell grep '^torch==' requirements.lock)
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install run test check up data base fair-play bench clean
+.PHONY: help install run test check up data base fair-play bench fuzz clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -57,6 +57,9 @@ fair-play: $(INSTALLED) ## show which phrases of the pretraining text lean most 
 
 bench: $(INSTALLED) ## measure the embedded profile over three seeds
 	$(BIN)/python -m benchmarks.embedded_quality
+
+fuzz: $(INSTALLED) ## read 10,000 mutants of real workbooks: none may crash or hang a reader
+	$(BIN)/python -m benchmarks.fuzz_reader
 
 clean: ## remove the environment and what runs left behind, but not mlruns/
 	rm -rf $(VENV) outputs .pytest_cache .ruff_cache

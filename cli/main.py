@@ -26,7 +26,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data_options(run)
 
     validate = commands.add_parser("validate", help="check a workbook and say what to mend")
-    validate.add_argument("file", type=Path, metavar="FILE", help="a workbook: .xlsx, .ods, .csv, .tsv or .parquet")
+    validate.add_argument(
+        "file", metavar="FILE", help="a workbook: .xlsx, .ods, .csv, .tsv or .parquet, or a dataset: hf://owner/name"
+    )
     validate.add_argument(
         "--docs", type=Path, metavar="FOLDER", help="also write Great Expectations' Data Docs (HTML) there"
     )
@@ -35,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--fixed", type=Path, metavar="FILE", help="also write a copy in which bad cells carry comments (.xlsx)"
     )
     validate.add_argument(
-        "--against", type=Path, metavar="OLD", help="also show what changed since this workbook, read the same way"
+        "--against", metavar="OLD", help="also show what changed since this workbook, read the same way"
     )
     _add_set_option(validate)
 
@@ -82,7 +84,9 @@ def _add_data_command(data: argparse.ArgumentParser) -> None:
 
 
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, metavar="FILE", help="the workbook (default: data/PII_dataset_2.xlsx)")
+    parser.add_argument(
+        "--data", metavar="FILE", help="the workbook, or hf://owner/name (default: data/PII_dataset_2.xlsx)"
+    )
     _add_set_option(parser)
 
 

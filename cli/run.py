@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pii_finetune.errors import BadConfigError, UserError
+from pii_finetune.hub_dataset import absolute_source
 from pii_finetune.overrides import parse_assignments, read_config_file
 from pii_finetune.quiet import quiet_loggers
 from pii_finetune.setup import configure_run
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pii_finetune.evaluation import EvaluationReport
 
 
-def run(profile: str | None, config_file: Path | None, data: Path | None, assignments: list[str]) -> int:
+def run(profile: str | None, config_file: Path | None, data: str | None, assignments: list[str]) -> int:
     """Check the settings, run the flow, and show models, decision and where time went."""
     quiet_loggers()
     overrides: dict[str, Any] = read_config_file(config_file) if config_file else {}
@@ -32,7 +33,7 @@ def run(profile: str | None, config_file: Path | None, data: Path | None, assign
         raise BadConfigError(f"--config {config_file}: profile = {named!r} is not a name")
     chosen = profile or named or "embedded"
     overrides |= parse_assignments(assignments)
-    workbook = str(data.resolve()) if data is not None else None
+    workbook = absolute_source(data) if data is not None else None
     configure_run(chosen, workbook, overrides)  # a mistake is told before any server is started
 
     require_server()

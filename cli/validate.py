@@ -13,10 +13,11 @@ from rich.table import Table
 from cli.drift import show_drift
 from pii_finetune import validation
 from pii_finetune.advice import Advice, advise
-from pii_finetune.config import DataConfig
+from pii_finetune.config import DataConfig, RunConfig
 from pii_finetune.data_report import bad_cells, render_html
 from pii_finetune.drift import compare
 from pii_finetune.errors import BadConfigError, BadWorkbookError
+from pii_finetune.hub_dataset import absolute_source
 from pii_finetune.isolation import mark_isolated
 from pii_finetune.overrides import parse_assignments
 from pii_finetune.records import Record
@@ -37,10 +38,10 @@ class Pages:
     fixed: Path | None = None
 
 
-def validate(file: Path, pages: Pages, against: Path | None, assignments: list[str]) -> int:
+def validate(file: str, pages: Pages, against: str | None, assignments: list[str]) -> int:
     """Validate a workbook as a run would; show and write what is in it, what to mend and what changed since another."""
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
-    config = build_config("embedded", None, parse_assignments(assignments) | {"data.workbook": str(file.resolve())})
+    config = _settings(file, assignments)
     _check_targets(file, pages)
     console = Console()
     report = validation.validate(read_workbook(config.data), pages.docs, config.data)
@@ -57,7 +58,7 @@ def validate(file: Path, pages: Pages, against: Path | None, assignments: list[s
     return 0
 
 
-def _check_targets(file: Path, pages: Pages) -> None:
+def _check_targets(file: str, pages: Pages) -> None:
     if pages.docs is not None:
         try:
             pages.docs.mkdir(parents=True, exist_ok=True)
@@ -70,14 +71,12 @@ def _check_targets(file: Path, pages: Pages) -> None:
             continue
         if target.suffix.lower() != ending:
             raise BadConfigError(f"{option} {target}: the ending must be {ending}")
-        if not target.parent.is_dir() or target.is_dir() or target.resolve() == file.resolve():
+        if not target.parent.is_dir() or target.is_dir() or str(target.resolve()) == absolute_source(file):
             raise BadConfigError(
                 f"{option} {target}: cannot be written there; name another file in a folder that exists"
             )
-    if pages.fixed is not None and file.suffix.lower() != ".xlsx":
-        raise BadConfigError(
-            f"--fixed {pages.fixed}: comments can be put into an .xlsx workbook only, not into {file.name}"
-        )
+    if pages.fixed is not None and not file.lower().endswith(".xlsx"):
+        raise BadConfigError(f"--fixed {pages.fixed}: comments can be put into an .xlsx workbook only, not into {file}")
 
 
 def _write_pages(
@@ -156,9 +155,16 @@ def _show_advice(console: Console, advice: Sequence[Advice]) -> None:
             console.print(f"  and {len(each.details) - _NUM_DETAILS} more", highlight=False)
 
 
-def _read_old(file: Path, assignments: list[str]) -> tuple[Record, ...]:
-    config = build_config("embedded", None, parse_assignments(assignments) | {"data.workbook": str(file.resolve())})
+def _settings(file: str, assignments: list[str]) -> RunConfig:
+    overrides = parse_assignments(assignments)
+    if "data.workbook" in overrides:
+        raise BadConfigError(f"--set data.workbook: the workbook to validate is already named ({file}); leave one out")
+    return build_config("embedded", None, overrides | {"data.workbook": absolute_source(file)})
+
+
+def _read_old(file: str, assignments: list[str]) -> tuple[Record, ...]:
+    config = _settings(file, assignments).data
     try:
-        return validation.validate(read_workbook(config.data), None, config.data).require_valid().records
+        return validation.validate(read_workbook(config), None, config).require_valid().records
     except BadWorkbookError as error:
         raise BadWorkbookError(f"--against: the old workbook cannot be used; {error}") from None

@@ -16,8 +16,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from pii_finetune.config import BaseConfig
-from pii_finetune.errors import MissingDeviceError, MissingModelError
+from pii_finetune.config import BaseConfig, LoraSettings
+from pii_finetune.errors import BadConfigError, MissingDeviceError, MissingModelError
 from pii_finetune.paths import ROOT, resolve
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -47,6 +47,30 @@ def require_device(base: BaseConfig) -> None:
         raise MissingDeviceError(
             f"base.device is 'cuda' but CUDA cannot be used: {build}. Run on a machine with an NVIDIA GPU "
             "(`pii-finetune doctor` shows what is seen), or use the profile made for CPUs: --profile embedded"
+        )
+
+
+def require_lora_targets(base: BaseConfig, lora: LoraSettings) -> None:
+    """Check that the base has layers of the names LoRA is to be put on; its weights are not read.
+
+    Raises:
+        BadConfigError: no layer has such a name.
+        MissingModelError: the base is not to be had.
+    """
+    from peft import LoraConfig
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    if lora.target_modules == "all-linear":
+        return
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(_from_pretrained(AutoConfig, base))
+    layers = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    wanted = LoraConfig(target_modules=lora.target_modules)
+    if not any(check_target_module_exists(wanted, name) for name in layers):
+        kinds = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
+        raise BadConfigError(
+            f"lora.target_modules = {lora.target_modules!r} names no layer of the base {base.name!r}; "
+            f'its layers are {kinds} (or "all-linear" for all of them)'
         )
 
 

@@ -56,7 +56,7 @@ def read_parquet(path: Path, config: DataConfig) -> Iterator[RawTable]:
                 )
             yield RawTable("", [name.strip() for name in header], _batches(file))
     except (pa.ArrowException, OSError, ValueError) as error:
-        if isinstance(error, BadWorkbookError):
+        if isinstance(error, (BadWorkbookError, pa.ArrowMemoryError)):
             raise
         raise BadWorkbookError(
             f"{path}: cannot be read as a Parquet file ({str(error)[:200]}); write it again, or give .xlsx or .csv"

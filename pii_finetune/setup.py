@@ -8,6 +8,7 @@ from typing import Any
 
 from pii_finetune.config import RunConfig
 from pii_finetune.errors import BadConfigError, BadWorkbookError
+from pii_finetune.hub_dataset import is_hub_dataset
 from pii_finetune.overrides import apply_overrides
 from pii_finetune.paths import resolve
 from pii_finetune.profiles import PROFILES
@@ -35,19 +36,38 @@ def configure_run(profile: str, data: str | None, overrides: Mapping[str, Any]) 
     """Return the run's config, after checking that workbook and device are there.
 
     Raises:
-        BadConfigError: as build_config; or output_dir cannot be written to.
+        BadConfigError: as build_config; or output_dir cannot be written to, there is no such optimizer, or the base
+            has no such LoRA targets.
         BadWorkbookError: the workbook is not there.
         MissingDeviceError: the config needs CUDA and there is none.
+        MissingModelError: the base model is not to be had.
     """
     config = build_config(profile, data, overrides)
-    if not (workbook := resolve(config.data.workbook)).is_file():
+    source = config.data.workbook
+    if not is_hub_dataset(source) and not (workbook := resolve(source)).is_file():
         problem = "is not a file" if workbook.exists() else "there is no such file"
         raise BadWorkbookError(f"{workbook}: {problem}; give the workbook with --data FILE (data.workbook)")
     _require_writable(resolve(config.output_dir))
-    from pii_finetune.base_model import require_device  # imports torch: seconds that a mistyped setting need not cost
+    from pii_finetune import base_model  # imports torch: seconds that a mistyped setting need not cost
 
-    require_device(config.base)
+    base_model.require_device(config.base)
+    _require_optimizers(config)
+    base_model.require_lora_targets(config.base, config.lora)
     return config
+
+
+def _require_optimizers(config: RunConfig) -> None:
+    from transformers.training_args import OptimizerNames
+
+    known = [each.value for each in OptimizerNames]
+    for stage, section in (("sft", config.sft), ("dpo", config.dpo)):
+        if section.optim not in known:
+            near = difflib.get_close_matches(section.optim, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise BadConfigError(
+                f"{stage}.optim = {section.optim!r} is none of the optimizers of transformers "
+                f"(adamw_torch, paged_adamw_8bit, ...){hint}"
+            )
 
 
 def _require_writable(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """From what the user gave to rows that can be trained on."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from prefect.logging import get_run_logger
 
 from pii_finetune.advice import advise
 from pii_finetune.config import RunConfig
-from pii_finetune.data_report import render_html
+from pii_finetune.data_report import NUM_SHOWN, bad_cells, render_html
 from pii_finetune.dataset_log import log_rows, production_rows
 from pii_finetune.drift import compare, drift_markdown, drift_table
 from pii_finetune.paths import resolve
@@ -40,6 +41,13 @@ def validate_workbook(config: RunConfig, run: TrackedRun) -> ValidationReport:
     with parent_run(run):
         mlflow.log_artifacts(str(docs), "data-docs")
         mlflow.log_text(render_html(report, advice), "data-report.html")
+    if cells := bad_cells(report):
+        create_table_artifact(
+            [asdict(cell) for cell in cells[:NUM_SHOWN]],
+            key="bad-rows",
+            description=f"{'Left out' if report.dropped else 'To mend'}: {len(cells):,} cells"
+            + (f", the first {NUM_SHOWN:,} of them here" if len(cells) > NUM_SHOWN else ""),
+        )
     lines = "\n".join(f"- {problem_line(problem)}" for problem in report.problems) or "All expectations hold."
     lines += "".join(f"\n- left out: {problem_line(problem)}" for problem in report.dropped)
     lines += "".join(f"\n- {note}" for note in report.notes)

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import math
 from dataclasses import replace
 
@@ -141,3 +142,6 @@ def test_a_bad_workbook_fails_the_run_and_leaves_its_mlflow_run_failed(store, tm
         finetune("embedded", str(path), QUICK | {"output_dir": str(tmp_path)})
     runs = MlflowClient().search_runs(["1"])
     assert [run.info.status for run in runs] == ["FAILED"]
+    (table,) = artifacts("bad-rows")
+    (cell,) = json.loads(table.data)
+    assert (cell["row"], cell["column"], cell["found"]) == (5, "sensitive", "'maybe'")

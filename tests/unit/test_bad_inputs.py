@@ -2,11 +2,14 @@
 
 import datetime as dt
 import os
+import re
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from openpyxl import Workbook, load_workbook
 
@@ -290,6 +293,77 @@ def test_formulas_and_repeated_rows_of_an_ods_are_seen(tmp_path: Path):
     report = report_on(path)
     assert report.num_rows == 34
     assert [problem.rows for problem in report.problems if "formula" in problem.message] == [(35,)]
+
+
+def test_merged_cells_of_an_ods_are_named(tmp_path: Path):
+    def merge(parts: dict[str, bytes]) -> None:
+        first = b'<table:table-cell office:value-type="string"><text:p>label 3</text:p></table:table-cell>'
+        second = first.replace(b"label 3", b"label 4")
+        assert first in parts["content.xml"]
+        spanning = first.replace(b"cell o", b'cell table:number-rows-spanned="2" o')
+        parts["content.xml"] = parts["content.xml"].replace(first, spanning, 1)
+        parts["content.xml"] = parts["content.xml"].replace(second, b"<table:covered-table-cell/>", 1)
+
+    report = report_on(repack(write_ods(tmp_path / "book.ods", [HEADER, *GOOD]), merge))
+    assert [problem.rows for problem in report.problems if "merged" in problem.message] == [(5, 6)]
+
+
+def test_an_ods_that_repeats_a_row_without_end_is_refused_within_its_memory(tmp_path: Path):
+    path = write_ods(tmp_path / "book.ods", [HEADER, *GOOD], repeat={30: 1_048_000})
+    assert "has more rows than data.max_rows = 1,000,000" in refusal(path)
+
+    def widen(parts: dict[str, bytes]) -> None:
+        parts["content.xml"] = parts["content.xml"].replace(
+            b"<table:table-cell", b'<table:table-cell table:number-columns-repeated="16000"'
+        )
+
+    assert "cannot be read as a workbook" in refusal(repack(path, widen), read_memory_mib=1024)
+
+
+def test_a_parquet_file_that_grows_when_read_is_refused_within_its_memory(tmp_path: Path):
+    path = tmp_path / "book.parquet"
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 5_000, pa.int32()), pa.array(["x" * 1_000_000]))
+    columns = {"label": texts, "language": ["en"] * 5_000, "sensitive": ["no"] * 5_000}
+    pq.write_table(pa.table(columns), path, compression="zstd", store_schema=False)
+    assert path.stat().st_size < 10_000
+    assert "needs more memory to read than data.read_memory_mib = 512" in refusal(path, read_memory_mib=512)
+
+
+def test_a_workbook_as_google_sheets_exports_it_is_read(book: Path):
+    """Its sheets state no dimension, share their strings, pad with formatted empty rows, and hold other sheets."""
+
+    def export(parts: dict[str, bytes]) -> None:
+        sheet = re.sub(rb"<dimension[^>]*/>", b"", parts[SHEET])
+        empty = b"".join(b'<row r="%d"><c r="A%d" s="0"/><c r="B%d" s="0"/></row>' % (n, n, n) for n in range(32, 1001))
+        parts[SHEET] = sheet.replace(b"</sheetData>", empty + b"</sheetData>")
+        parts["xl/drawings/drawing1.xml"] = b'<xdr:wsDr xmlns:xdr="urn:drawing"/>'
+
+    plain = report_on(book).require_valid()
+    exported = report_on(repack(book, export)).require_valid()
+    assert exported.fingerprint == plain.fingerprint
+    assert exported.num_rows == 30
+
+
+def test_rows_without_numbers_are_read_in_order(book: Path):
+    def without_numbers(parts: dict[str, bytes]) -> None:
+        parts[SHEET] = re.sub(rb'<(row|c) r="[A-Z]*[0-9]+"', rb"<\1", parts[SHEET])
+
+    plain = report_on(book).require_valid()
+    assert report_on(repack(book, without_numbers)).require_valid().records == plain.records
+
+
+@pytest.mark.parametrize("ending", [".xlsx", ".ods", ".csv", ".parquet"])
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, ending: str):
+    path = tmp_path / f"book{ending}"
+    path.symlink_to("/proc/self/mem")  # whose first byte cannot be read by anyone
+    reason = "as a Parquet file" if ending == ".parquet" else "(Input/output error)"  # Arrow asks for the size alone
+    assert f"cannot be read {reason}" in refusal(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_told(book: Path):
+    book.chmod(0)
+    assert "cannot be read (Permission denied); check its permissions" in refusal(book)
 
 
 def write_ods(path: Path, rows: Sequence[Sequence[str]], repeat: dict[int, int] | None = None) -> Path:

@@ -74,3 +74,19 @@ def test_an_output_folder_nobody_can_write_to_is_told_at_once():
 def test_a_folder_given_as_workbook_is_told_as_one(tmp_path: Path):
     with pytest.raises(BadWorkbookError, match="is not a file"):
         configure_run("embedded", str(tmp_path), {})
+
+
+def test_an_optimizer_that_does_not_exist_is_told_before_any_work_with_the_nearest():
+    with pytest.raises(BadConfigError, match=r"dpo.optim = 'adamw_troch' is none .*did you mean 'adamw_torch'\?"):
+        configure_run("embedded", None, {"dpo.optim": "adamw_troch"})
+
+
+def test_layers_that_the_base_has_not_are_told_before_any_work_with_those_it_has():
+    with pytest.raises(BadConfigError, match=r"'query' names no layer of the base .*k_proj.*q_proj"):
+        configure_run("embedded", None, {"lora.target_modules": "query"})
+    for names in ("all-linear", ["q_proj", "v_proj"], r".*layers\.5\..*_proj"):
+        configure_run("embedded", None, {"lora.target_modules": names})
+
+
+def test_a_hub_dataset_is_not_looked_for_among_the_files():
+    assert configure_run("embedded", "hf://owner/name", {}).data.workbook == "hf://owner/name"
