@@ -16,7 +16,8 @@ UNSEEN_WORKBOOK = DATA / "unseen_concepts.xlsx"
 _SHARE_OF_ENGLISH_SYNONYMS = 0.3  # of the English synonyms and abbreviations: most column names are English
 _SHARE_OF_OTHER_LANGUAGES = 0.8  # each concept has a label in English, and in each further language with this chance
 
-Row = tuple[str, str, str]  # label, language, yes or no
+Row = tuple[str, str, str, str]  # label, language, yes or no, category
+HEADER = ("label", "language", "sensitive", "category")
 
 
 def build_rows(concepts: Iterable[Concept]) -> list[Row]:
@@ -25,7 +26,7 @@ def build_rows(concepts: Iterable[Concept]) -> list[Row]:
     What is drawn for a concept and language depends on these alone, so that a change to one concept leaves the rows
     of all others as they were.
     """
-    rows: dict[tuple[str, str], str] = {}
+    rows: dict[tuple[str, str], tuple[str, str]] = {}
     for concept in concepts:
         for language, labels in concept.labels.items():
             rng = random.Random(f"{concept.name} {language}")
@@ -37,8 +38,8 @@ def build_rows(concepts: Iterable[Concept]) -> list[Row]:
             else:
                 continue
             for name in names:
-                rows.setdefault((draw_form(name, language, rng), language), concept.sensitive)
-    shuffled = [(label, language, answer) for (label, language), answer in rows.items()]
+                rows.setdefault((draw_form(name, language, rng), language), (concept.sensitive, concept.category))
+    shuffled = [(label, language, *about) for (label, language), about in rows.items()]
     random.Random("workbook").shuffle(shuffled)
     return shuffled
 
@@ -49,28 +50,33 @@ def build_unseen_rows(concepts: Iterable[Concept], known: Iterable[Row]) -> list
     Raises:
         ValueError: a label folds to the same key as one in `known`, or is spelled out as one.
     """
-    known_keys = {key(label) for label, _, _ in known for key in (fold_label, spell_out)}
+    known_keys = {key(label) for label, *_ in known for key in (fold_label, spell_out)}
     rows = [
-        (draw_form(labels[0], language, random.Random(f"{concept.name} {language}")), language, concept.sensitive)
+        (
+            draw_form(labels[0], language, random.Random(f"{concept.name} {language}")),
+            language,
+            concept.sensitive,
+            concept.category,
+        )
         for concept in concepts
         for language, labels in concept.labels.items()
     ]
-    if leaked := sorted(label for label, _, _ in rows if {fold_label(label), spell_out(label)} & known_keys):
+    if leaked := sorted(label for label, *_ in rows if {fold_label(label), spell_out(label)} & known_keys):
         raise ValueError(f"labels of unseen concepts are in the workbook: {', '.join(leaked)}")
     return rows
 
 
 def write_workbook(rows: Iterable[Row], path: Path) -> None:
-    """Write rows under the columns label, language, sensitive."""
+    """Write rows under the columns label, language, sensitive and category."""
     book = Workbook()
     sheet = book.worksheets[0]
     sheet.title = "labels"
-    sheet.append(["label", "language", "sensitive"])
+    sheet.append(HEADER)
     for row in rows:
         sheet.append(row)
     for cell in sheet[1]:
         cell.font = Font(bold=True)
-    for column, width in {"A": 44, "B": 12, "C": 10}.items():
+    for column, width in {"A": 44, "B": 12, "C": 10, "D": 16}.items():
         sheet.column_dimensions[column].width = width
     sheet.freeze_panes = "A2"
     sheet.auto_filter.ref = sheet.dimensions

@@ -137,7 +137,7 @@ def test_a_bad_workbook_fails_the_run_and_leaves_its_mlflow_run_failed(store, tm
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store / 'bad.db'}")
     path = tmp_path / "bad.xlsx"
-    write_workbook([(f"label {n}", "English", "maybe" if n == 3 else "yes") for n in range(30)], path)
+    write_workbook([(f"label {n}", "English", "maybe" if n == 3 else "yes", "test") for n in range(30)], path)
     with pytest.raises(BadWorkbookError, match="row 5"):
         finetune("embedded", str(path), QUICK | {"output_dir": str(tmp_path)})
     runs = MlflowClient().search_runs(["1"])
