@@ -1,24 +1,25 @@
-"""What a character n-gram classifier reaches on the rows and splits of embedded_quality.py.
+"""What models that know no language reach on the rows and splits of embedded_quality.py.
 
     python -m benchmarks.ngram_baseline
 
-TF-IDF of the folded labels' character n-grams and logistic regression. Writes benchmarks/results/ngram_baseline.json.
+`ngram`: TF-IDF of character n-grams and logistic regression, fitted to the training side. `rules`: regular expressions
+on English column names, fitted to nothing; hence the English rows apart. Writes benchmarks/results/ngram_baseline.json.
 """
 
 import json
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, f1_score
-from sklearn.pipeline import make_pipeline
-
-from pii_finetune.labels import fold_label
+from pii_finetune.baselines import fit_ngram_baseline
+from pii_finetune.metrics import compute_metrics
 from pii_finetune.profiles import embedded
 from pii_finetune.records import Record
+from pii_finetune.rule_baseline import answer_by_rules
+from pii_finetune.scores import Scores
 from pii_finetune.splits import split
 from pii_finetune.validation import validate
 from pii_finetune.workbook import read_workbook
@@ -33,34 +34,39 @@ def main() -> None:
     records = validate(read_workbook(config.data), None).require_valid().records
     unseen_config = config.data.model_copy(update={"workbook": config.data.unseen})
     unseen = validate(read_workbook(unseen_config), None).require_valid().records
-    runs = []
+    runs: list[dict[str, Any]] = []
     for seed in SEEDS:
         splits = split(records, config.data.model_copy(update={"seed": seed}))
-        model = make_pipeline(
-            TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 5), sublinear_tf=True, preprocessor=fold_label),
-            LogisticRegression(C=30, max_iter=2000),
-        )
-        model.fit(_labels(splits.train), _answers(splits.train))
-        runs.append(
-            {
-                "seed": seed,
-                "num_train": len(splits.train),
-                "test_f1": round(float(f1_score(_answers(splits.test), model.predict(_labels(splits.test)))), 4),
-                "unseen_accuracy": round(float(accuracy_score(_answers(unseen), model.predict(_labels(unseen)))), 4),
-            }
-        )
-    means = {key: round(statistics.mean(run[key] for run in runs), 4) for key in ("test_f1", "unseen_accuracy")}
+        started = time.monotonic()
+        ngram = fit_ngram_baseline(splits.train, seed)
+        seconds = round(time.monotonic() - started, 1)
+        chosen = {"ngram_range": ngram.ngram_range, "c": ngram.c, "num_train": ngram.num_rows, "seconds": seconds}
+        sides = {
+            "test": splits.test,
+            "test_english": [r for r in splits.test if r.language == "English"],
+            "unseen": unseen,
+            "unseen_english": [r for r in unseen if r.language == "English"],
+        }
+        figures = {
+            name: {side: _measure(rows, model([(r.label, r.language) for r in rows])) for side, rows in sides.items()}
+            for name, model in (("ngram", ngram), ("rules", answer_by_rules))
+        }
+        runs.append({"seed": seed, "ngram_chosen": chosen, **figures})
+    means = {
+        name: {side: _mean([run[name][side] for run in runs]) for side in runs[0][name]} for name in ("ngram", "rules")
+    }
     text = json.dumps({"means": means, "runs": runs, "packages": {"scikit-learn": version("scikit-learn")}}, indent=2)
     print(text)
     RESULTS.write_text(text + "\n", encoding="utf-8")
 
 
-def _labels(records: Sequence[Record]) -> list[str]:
-    return [record.label for record in records]
+def _measure(rows: Sequence[Record], scores: Scores) -> dict[str, float]:
+    metrics = compute_metrics([r.sensitive for r in rows], scores.probability, scores.valid, scores.answers)
+    return {name: round(value, 4) for name, value in metrics.as_dict().items()}
 
 
-def _answers(records: Sequence[Record]) -> list[bool]:
-    return [record.sensitive for record in records]
+def _mean(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: round(statistics.mean(run[name] for run in runs), 4) for name in runs[0]}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pii_finetune.tracking import TrackedRun
 from tasks.evaluate import evaluate_models
 from tasks.logs import show_user_errors_plainly
 from tasks.prepare import check_settings, compare_with_production, prepare_splits, read_unseen, validate_workbook
-from tasks.promote import RegisteredPair, decide_promotion, promote_models, register_models
+from tasks.promote import RegisteredPair, decide_promotion, promote_models, register_models, write_report
 from tasks.track import tracked_run
 from tasks.train import train_dpo, train_sft
 
@@ -37,9 +37,10 @@ def finetune(profile: str = "embedded", data: str | None = None, overrides: dict
         splits = prepare_splits(config, workbook, run)
         sft = train_sft(config, splits, run)
         dpo = train_dpo(config, splits, sft, run)
-        report = evaluate_models(config, splits, unseen, sft, dpo, run)
-        pair = register_models(config, sft, dpo, report, workbook.fingerprint, run)
-        decision = decide_promotion(config, report, run)
+        evaluated = evaluate_models(config, splits, unseen, sft, dpo, run)
+        decision = decide_promotion(config, evaluated, run)
+        write_report(config, workbook, splits, evaluated, decision, run)
+        pair = register_models(config, {"sft": sft, "dpo": dpo}, workbook, splits, evaluated, decision, run)
         if decision.promote:
-            promote_models(pair)
-    return run, report, pair, decision
+            promote_models(pair, evaluated, decision)
+    return run, evaluated.report, pair, decision

@@ -22,6 +22,7 @@ class DataConfig(Section):
     language_column: str = "language"
     sensitive_column: str = "sensitive"
     unseen: str | None = "data/unseen_concepts.xlsx"  # rows of concepts outside the workbook; None: not measured
+    frozen_test: str | None = None  # a workbook whose rows are the test split of every run; None: some of this one
     max_rows: int = Field(default=1_000_000, gt=0)
     on_bad_row: Literal["fail", "drop"] = "fail"
     max_dropped_share: float = Field(
@@ -119,7 +120,30 @@ class EvaluationConfig(Section):
 class GateConfig(Section):
     """What a candidate must show before it is promoted."""
 
-    minimum_f1: float = Field(ge=0, le=1)
+    minimum_f1: float = Field(ge=0, le=1)  # of the answer "sensitive", on the test split
+    # Share of the sensitive labels that are found. A missed one costs more than a false alarm, so it has a floor of its
+    # own: F1 0.8 alone lets one in three be missed.
+    minimum_recall: float = Field(default=0.8, ge=0, le=1)
+    minimum_format_validity: float = Field(default=0.95, ge=0, le=1)  # share of answers that are exactly yes or no
+    paired_test: Literal["bootstrap", "mcnemar"] = "bootstrap"  # against Production, on the same rows
+    # One-sided: how often chance may speak against a model that is as good (mcnemar), or for one that is worse by the
+    # margin (bootstrap). 0.05: Fisher (1925), section 12.
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    # F1 that the new model may be worse by for all the bootstrap can tell. Fixed before the data are seen, as Piaggio
+    # et al. (2012) ask; 0.02 is what sampling alone moves on 300 test rows (docs/adr/0006).
+    noninferiority_margin: float = Field(default=0.02, ge=0, le=1)
+    max_language_regression: float = Field(default=0.05, ge=0, le=1)  # F1 that a language may lose against Production
+    # Test rows below which a language is listed and not judged: with 100, sampling alone seldom moves F1 by 0.05.
+    min_language_rows: int = Field(default=100, ge=1)
+    baselines: Literal["warn", "veto"] = "warn"  # what it means to be no better than a baseline in F1
+
+
+class CalibrationConfig(Section):
+    """How margins become probabilities, and which answers go to a person."""
+
+    method: Literal["auto", "temperature", "isotonic", "none"] = "auto"  # auto: what predicts held-out rows better
+    # Share of each answer, yes and no, that must be right; what is not sure enough goes to review. None: nothing does.
+    review_precision: float | None = Field(default=None, gt=0.5, lt=1)
 
 
 class TrackingConfig(Section):
@@ -142,4 +166,5 @@ class RunConfig(Section):
     dpo: DpoSettings
     evaluation: EvaluationConfig
     gate: GateConfig
+    calibration: CalibrationConfig = CalibrationConfig()
     tracking: TrackingConfig = TrackingConfig()

@@ -29,6 +29,10 @@ class MissingModelError(UserError):
     """A base model, adapter or registered model is not where it was said to be."""
 
 
+class BadCalibrationError(UserError):
+    """The numbers that turn a model's margins into probabilities are damaged."""
+
+
 class MissingServerError(UserError):
     """The MLflow server that was named does not answer."""
 

@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from pii_finetune.labels import spell_out
 from pii_finetune.records import Record
-from pii_finetune.splits import _group
+from pii_finetune.splits import group_labels
 
 MAX_PROBABILITY = 0.05  # of the given answer, for a row to be suspected
 MAX_CHECKED = 20_000  # a random sample above it: all of a million rows would take minutes and gigabytes
@@ -67,7 +67,7 @@ def check_labels(records: Sequence[Record], seed: int) -> LabelCheck | None:
 
 def _out_of_fold(records: Sequence[Record], seed: int) -> np.ndarray | None:
     """Return the probability of each row's given answer, float64 of shape (len(records),)."""
-    groups = _group([r.label for r in records])
+    groups = group_labels([r.label for r in records])
     sensitive = np.array([r.sensitive for r in records])
     num_groups = Counter(answer for _, answer in {*zip(groups, sensitive.tolist(), strict=True)})
     if min(num_groups[True], num_groups[False]) < _NUM_FOLDS:

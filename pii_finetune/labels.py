@@ -7,7 +7,7 @@ import unicodedata
 TECHNICAL_PREFIXES = ("tbl", "col", "fld", "txt", "str", "attr", "inp", "frm", "dim", "stg", "src", "raw")
 
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad]")  # zero-width space, word joiner, BOM, soft hyphen
-_CAMEL = re.compile(r"(?<=[a-zà-öø-ÿ0-9])(?=[A-ZÀ-ÖØ-Þ])|(?<=[A-ZÀ-ÖØ-Þ])(?=[A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ])")
+CAMEL = re.compile(r"(?<=[a-zà-öø-ÿ0-9])(?=[A-ZÀ-ÖØ-Þ])|(?<=[A-ZÀ-ÖØ-Þ])(?=[A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ])")
 _TABLE = re.compile(r"^(?:[^\s.]{2,}\.)+(?=\S[^.]+$)")  # crm.contact. in crm.contact.first_name, not D.O. in D.O.B
 _ENDING = re.compile(r"(?<=..)[es]+$")
 _INITIALS = re.compile(r"(?<=\b\w)\.(?=\w\b)")  # the dots of D.O.B
@@ -55,7 +55,7 @@ def _split_table(cleaned: str) -> tuple[str, str]:
 
 
 def _split_words(text: str) -> list[str]:
-    return [word for word in _SEPARATORS.split(_CAMEL.sub(" ", text)) if word]
+    return [word for word in _SEPARATORS.split(CAMEL.sub(" ", text)) if word]
 
 
 def _without_prefix(words: list[str]) -> list[str]:

@@ -15,6 +15,7 @@ class Record:
     language: str
     sensitive: bool
     row: int
+    category: str = ""  # for figures only; not in the fingerprint
 
     @property
     def answer(self) -> str:

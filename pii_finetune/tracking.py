@@ -79,7 +79,7 @@ def open_run(config: RunConfig, tags: Mapping[str, str]) -> TrackedRun:
     run = client.create_run(experiment_id, run_name=f"{config.profile}-{pd.Timestamp.now(tz='UTC'):%Y%m%d-%H%M%S}")
     with mlflow.start_run(run_id=run.info.run_id):
         mlflow.log_params({path: str(value) for path, value in flatten(config).items()})
-        mlflow.set_tags({"profile": config.profile, "git_commit": _git_commit(), **tags})
+        mlflow.set_tags({"profile": config.profile, "git_commit": git_commit(), **tags})
     client.update_run(run.info.run_id, status="RUNNING")
     return TrackedRun(run.info.run_id, experiment_id)
 
@@ -142,7 +142,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
         return existing.experiment_id
 
 
-def _git_commit() -> str:
+def git_commit() -> str:
     """Return the commit the code is at, with `-dirty` if it was changed since; `unknown` outside a repository."""
     try:
         command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty"]

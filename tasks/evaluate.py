@@ -1,75 +1,118 @@
-"""The comparison of models."""
+"""Calibration, and the comparison of models."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import mlflow
+import numpy as np
 from prefect import task
 from prefect.artifacts import create_table_artifact
+from prefect.logging import get_run_logger
 
+from pii_finetune.baselines import fit_ngram_baseline
+from pii_finetune.calibration import Calibration, fit_calibration
 from pii_finetune.config import RunConfig
 from pii_finetune.evaluation import EvaluationReport, Model, evaluate
 from pii_finetune.plots import plot_confusion, plot_languages, plot_models
 from pii_finetune.records import Record
 from pii_finetune.registry import DPO_MODEL, fetch_model_folder, production_version
-from pii_finetune.splits import Splits
+from pii_finetune.rule_baseline import answer_by_rules
+from pii_finetune.splits import Splits, number_groups
 from pii_finetune.tracking import TrackedRun, stage_run
 from pii_finetune.training import Adapter
 from tasks.progress import Progress
+
+BASELINES = ("n-grams", "rules")
+_TRAINED = ("sft", "dpo")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What came of the comparison."""
+
+    report: EvaluationReport
+    calibrations: Mapping[str, Calibration]  # of the adapters of this run
+    production: str | None  # the version the candidate was compared with
 
 
 @task(name="evaluate")
 def evaluate_models(
     config: RunConfig, splits: Splits, unseen: Sequence[Record], sft: Adapter, dpo: Adapter, run: TrackedRun
-) -> EvaluationReport:
-    """Score original, SFT, DPO and the model now in production on the test split and on unseen concepts."""
+) -> Evaluated:
+    """Calibrate on the validation split, then score every model on the test split and on unseen concepts."""
+    from pii_finetune.scoring import Scorer
+
     progress = Progress("evaluation-progress", "models evaluated")
     with stage_run(run, "evaluate", config), tempfile.TemporaryDirectory() as folder:
-        models = _models(config, sft, dpo, Path(folder))
-        report = evaluate(models, splits.test, unseen, progress)
-        _log(report)
+        scorer = Scorer(config.base, {"sft": sft.path, "dpo": dpo.path}, config.evaluation.batch_size)
+        adapters: dict[str, Model] = {name: partial(scorer.score, adapter=name) for name in _TRAINED}
+        calibrations = {name: _calibrate(config, splits, model) for name, model in adapters.items()}
+        models: dict[str, Model] = {"original": partial(scorer.score, adapter=None), **adapters}
+        version = production_version(DPO_MODEL)
+        if version is not None:
+            models["production"] = _load_production(config, str(version.version), Path(folder))
+        models["n-grams"] = fit_ngram_baseline(splits.train, config.seed)
+        models["rules"] = answer_by_rules
+        perturbed = [name for name in ("dpo", "production", "n-grams") if name in models]
+        report = evaluate(models, splits.test, unseen, progress, calibrations, perturbed, config.seed)
+        _log(report, calibrations)
     create_table_artifact(
         report.summary_rows(),
         key="evaluation",
         description="Test split; unseen_accuracy: concepts that are in no training text",
     )
-    return report
+    get_run_logger().info("DPO: %s", calibrations["dpo"].describe())
+    return Evaluated(report, calibrations, None if version is None else str(version.version))
 
 
-def _models(config: RunConfig, sft: Adapter, dpo: Adapter, folder: Path) -> dict[str, Model]:
+def _calibrate(config: RunConfig, splits: Splits, model: Model) -> Calibration:
+    rows = splits.validation
+    scores = model([(r.label, r.language) for r in rows])
+    return fit_calibration(
+        scores.margin,
+        np.array([r.sensitive for r in rows]),
+        number_groups([r.label for r in rows]),
+        config.calibration,
+        config.seed,
+    )
+
+
+def _load_production(config: RunConfig, version: str, folder: Path) -> Model:
+    """Load the model in production, which answers with the calibration it was registered with."""
     from pii_finetune.model_folder import load_model_folder
-    from pii_finetune.scoring import Scorer
 
-    scorer = Scorer(config.base, {"sft": sft.path, "dpo": dpo.path}, config.evaluation.batch_size)
-    models: dict[str, Model] = {
-        "original": partial(scorer.score, adapter=None),
-        "sft": partial(scorer.score, adapter="sft"),
-        "dpo": partial(scorer.score, adapter="dpo"),
-    }
-    if (production := production_version(DPO_MODEL)) is not None:
-        served = load_model_folder(
-            fetch_model_folder(DPO_MODEL, str(production.version), folder), config.evaluation.batch_size
-        )
-        models["production"] = partial(served.score, adapter="served")
-    return models
+    fetched = fetch_model_folder(f"models:/{DPO_MODEL}/{version}", folder)
+    return load_model_folder(fetched, config.evaluation.batch_size, accept_unhashed=True).score
 
 
-def _log(report: EvaluationReport) -> None:
+def _log(report: EvaluationReport, calibrations: Mapping[str, Calibration]) -> None:
     for name, metrics in report.test.items():
         mlflow.log_metrics({f"{name}_{key}": value for key, value in metrics.as_dict().items()})
+        mlflow.log_metrics(
+            {f"{name}_{key}_{end}": getattr(each, end) for key, each in report.intervals[name].items() for end in ENDS}
+        )
     for name, metrics in report.unseen.items():
         mlflow.log_metrics({f"{name}_unseen_{key}": value for key, value in metrics.as_dict().items()})
     for name, languages in report.by_language.items():
         mlflow.log_metrics({f"{name}_f1_{language}": metrics.f1 for language, metrics in languages.items()})
+    for name, flips in report.flips.items():
+        mlflow.log_metrics({f"{name}_flips_{kind.replace(' ', '_')}": rate.share for kind, rate in flips.items()})
+    mlflow.log_dict({name: each.to_dict() for name, each in calibrations.items()}, "calibration.json")
     mlflow.log_figure(plot_models(report.test), "models.png")
     mlflow.log_figure(plot_confusion(report), "confusion.png")
     mlflow.log_figure(plot_languages(report), "languages.png")
     mlflow.log_table(report.predictions, "predictions.json")
-    by_language = [
-        {"model": name, "language": language, **metrics.as_dict()}
-        for name, languages in report.by_language.items()
-        for language, metrics in languages.items()
-    ]
-    mlflow.log_table({key: [row[key] for row in by_language] for key in by_language[0]}, "languages.json")
+    for name, parts in (("languages", report.by_language), ("categories", report.by_category)):
+        rows = [
+            {"model": model, name: part, **metrics.as_dict()}
+            for model, measured in parts.items()
+            for part, metrics in measured.items()
+        ]
+        if rows:
+            mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, f"{name}.json")
+
+
+ENDS = ("low", "high")

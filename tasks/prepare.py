@@ -95,10 +95,11 @@ def compare_with_production(report: ValidationReport, run: TrackedRun) -> None:
 @task(name="prepare splits")
 def prepare_splits(config: RunConfig, report: ValidationReport, run: TrackedRun) -> Splits:
     """Split the rows and log the dataset and its sides to MLflow."""
-    splits = split(report.records, config.data)
+    splits = split(report.records, config.data, _read_rows(config, config.data.frozen_test))
     sides = {"training": splits.train, "validation": splits.validation, "testing": splits.test}
     with parent_run(run):
         log_datasets(report.path, report.fingerprint, {"dataset": report.records, **sides})
+        mlflow.log_metric("rows_withheld", splits.num_withheld)
     create_table_artifact(
         [
             {
@@ -112,15 +113,21 @@ def prepare_splits(config: RunConfig, report: ValidationReport, run: TrackedRun)
         key="splits",
         description="Leak-free splits, stratified by language and answer",
     )
+    if splits.num_withheld:
+        get_run_logger().info("%d rows withheld: variants of labels in data.frozen_test", splits.num_withheld)
     return splits
 
 
 @task(name="read unseen concepts")
 def read_unseen(config: RunConfig) -> Sequence[Record]:
     """Read the rows that measure what the model knows beyond the workbook."""
-    if config.data.unseen is None:
+    return _read_rows(config, config.data.unseen)
+
+
+def _read_rows(config: RunConfig, workbook: str | None) -> Sequence[Record]:
+    if workbook is None:
         return ()
-    settings = config.data.model_copy(update={"workbook": config.data.unseen, "sheet": None})
+    settings = config.data.model_copy(update={"workbook": workbook, "sheet": None})
     return validate(read_workbook(settings), None, settings).require_valid().records
 
 

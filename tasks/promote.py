@@ -1,21 +1,30 @@
 """The gate, the registry, and why."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import mlflow
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 
 from pii_finetune.config import RunConfig
-from pii_finetune.evaluation import EvaluationReport
 from pii_finetune.gate import Decision, decide
+from pii_finetune.model_card import render_model_card
 from pii_finetune.model_folder import write_model_folder
-from pii_finetune.registry import DPO_MODEL, SFT_MODEL, promote, register
+from pii_finetune.provenance import card_facts, describe_data, describe_origin, describe_recipe
+from pii_finetune.registry import DPO_MODEL, SFT_MODEL, promote_pair, register
+from pii_finetune.run_report import RunFacts, render_run_report
+from pii_finetune.splits import Splits
 from pii_finetune.tracking import TrackedRun, parent_run
 from pii_finetune.training import Adapter
+from pii_finetune.validation import ValidationReport
+from tasks.evaluate import BASELINES, Evaluated
 from tasks.prepare import stage_folder
+
+_MODELS = {"sft": SFT_MODEL, "dpo": DPO_MODEL}
+_CARD = "README.md"  # the name under which the hub, and people, look for a card
 
 
 @dataclass(frozen=True)
@@ -26,35 +35,20 @@ class RegisteredPair:
     dpo_version: str
 
 
-@task(name="register models")
-def register_models(
-    config: RunConfig, sft: Adapter, dpo: Adapter, report: EvaluationReport, fingerprint: str, run: TrackedRun
-) -> RegisteredPair:
-    """Register both adapters as models anyone can load."""
-    versions = {}
-    with parent_run(run):
-        for name, stage, adapter in ((SFT_MODEL, "sft", sft), (DPO_MODEL, "dpo", dpo)):
-            folder = stage_folder(config, run, stage) / "model"
-            write_model_folder(folder, adapter.path, config.base, fingerprint)
-            tags = {
-                "profile": config.profile,
-                "dataset_fingerprint": fingerprint,
-                "run": run.run_id,
-                "test_f1": f"{report.test[stage].f1:.4f}",
-            }
-            versions[stage] = register(name, Path(folder), tags).version
-    return RegisteredPair(str(versions["sft"]), str(versions["dpo"]))
-
-
 @task(name="decide on promotion")
-def decide_promotion(config: RunConfig, report: EvaluationReport, run: TrackedRun) -> Decision:
+def decide_promotion(config: RunConfig, evaluated: Evaluated, run: TrackedRun) -> Decision:
     """Hold the DPO adapter against the gate, and say why it passes or does not."""
-    decision = decide(report.test["dpo"], report.test.get("production"), config.gate)
+    report = evaluated.report
+    production = report.evidence("production") if evaluated.production is not None else None
+    baselines = {name: report.evidence(name) for name in BASELINES}
+    decision = decide(report.evidence("dpo"), production, baselines, config.gate)
+    verdicts = {True: "passed", False: "**refused**"}
     rules = "\n".join(
-        f"| {rule.name} | {rule.value:.4f} | {rule.threshold:.4f} | {'passed' if rule.passed else '**failed**'} |"
+        f"| {rule.name} | {rule.value:.4f} | {rule.threshold:.4f} "
+        f"| {verdicts[rule.passed] if rule.passed or rule.severity == 'veto' else 'noted'} | {rule.explanation} |"
         for rule in decision.rules
     )
-    page = f"### {decision.reason}\n\n| rule | value | threshold | verdict |\n|---|---|---|---|\n{rules}\n"
+    page = f"### {decision.reason}\n\n| rule | value | threshold | verdict | why |\n|---|---|---|---|---|\n{rules}\n"
     if report.test["sft"].f1 > report.test["dpo"].f1:
         page += f"\nDPO did not help here: the SFT adapter it starts from has F1 {report.test['sft'].f1:.4f}.\n"
     create_markdown_artifact(page, key="promotion", description="Why the candidate was promoted, or not")
@@ -66,8 +60,88 @@ def decide_promotion(config: RunConfig, report: EvaluationReport, run: TrackedRu
     return decision
 
 
+@task(name="write report")
+def write_report(
+    config: RunConfig,
+    workbook: ValidationReport,
+    splits: Splits,
+    evaluated: Evaluated,
+    decision: Decision,
+    run: TrackedRun,
+) -> None:
+    """Keep the one page that says why this model is in production, or not, in MLflow, and link to it."""
+    facts = RunFacts(
+        title=f"{DPO_MODEL} from {workbook.path.name}",
+        decision=decision,
+        evaluation=evaluated.report,
+        calibration=evaluated.calibrations["dpo"],
+        data=describe_data(workbook, splits),
+        provenance=_origin(config, run),
+        recipe=describe_recipe(config),
+    )
+    with parent_run(run):
+        mlflow.log_text(render_run_report(facts), "report.html")
+    create_link_artifact(
+        f"{run.url}/artifacts/report.html",
+        key="report",
+        link_text="the report on this run",
+        description="Why this model is in production, or not, on one page",
+    )
+
+
+@task(name="register models")
+def register_models(
+    config: RunConfig,
+    adapters: Mapping[str, Adapter],
+    workbook: ValidationReport,
+    splits: Splits,
+    evaluated: Evaluated,
+    decision: Decision,
+    run: TrackedRun,
+) -> RegisteredPair:
+    """Register both adapters as models anyone can load, each with its card."""
+    report, origin = evaluated.report, _origin(config, run)
+    versions = {}
+    with parent_run(run):
+        for stage, name in _MODELS.items():
+            calibration = evaluated.calibrations[stage]
+            folder = stage_folder(config, run, stage) / "model"
+            manifest = write_model_folder(folder, adapters[stage].path, config.base, workbook.fingerprint, calibration)
+            card = render_model_card(
+                card_facts(name, stage, config, workbook, splits, report, calibration, decision, origin)
+            )
+            mlflow.log_text(card, f"{stage}-card/{_CARD}")
+            measured = report.test[stage]
+            tags = {
+                "profile": config.profile,
+                "dataset_fingerprint": workbook.fingerprint,
+                "run": run.run_id,
+                "run_url": run.url,
+                "base": f"{manifest.base_name}@{manifest.base_revision or manifest.base_config_sha256[:12]}",
+                "gate": "passed" if decision.promote else "failed",
+                "gate_reason": decision.reason,
+                **{f"test_{key}": f"{value:.4f}" for key, value in measured.as_dict().items() if key != "num_rows"},
+            }
+            description = (
+                f"{decision.reason}\n\n{stage.upper()} adapter: F1 {measured.f1:.4f}, recall {measured.recall:.4f}, "
+                f"precision {measured.precision:.4f} on {measured.num_rows:,} test rows.\n\n"
+                f"[The run]({run.url}) · [its report]({run.url}/artifacts/report.html)"
+            )
+            versions[stage] = register(name, folder, tags, description, calibration.has_review_band).version
+    return RegisteredPair(str(versions["sft"]), str(versions["dpo"]))
+
+
 @task(name="promote models", retries=3, retry_delay_seconds=5)
-def promote_models(pair: RegisteredPair) -> None:
-    """Put both versions of the run into production: the DPO model people load and the SFT model it came from."""
-    promote(SFT_MODEL, pair.sft_version)
-    promote(DPO_MODEL, pair.dpo_version)
+def promote_models(pair: RegisteredPair, evaluated: Evaluated, decision: Decision) -> None:
+    """Put both versions of the run into production, unless another model was put there since the comparison."""
+    promote_pair(
+        pair.sft_version,
+        pair.dpo_version,
+        reason=decision.reason,
+        by=f"flow run {flow_run.get_name()}",
+        expected_production=evaluated.production,
+    )
+
+
+def _origin(config: RunConfig, run: TrackedRun) -> dict[str, str]:
+    return describe_origin(config, run, {"Prefect flow run": f"{flow_run.get_name()} ({flow_run.get_id()})"})

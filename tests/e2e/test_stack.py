@@ -55,6 +55,8 @@ def test_the_deployment_runs_as_typed_and_all_processes_end_with_ctrl_c(stack, s
         "dpo.max_steps": 2,
         "data.unseen": None,
         "gate.minimum_f1": 0,
+        "gate.minimum_recall": 0,
+        "gate.minimum_format_validity": 0,
         "output_dir": str(folder),
     }
     command = [str(BIN / "prefect"), "deployment", "run", "pii-finetune/main", "--watch"]

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from pii_finetune.config import BaseConfig, DataConfig, DpoSettings
+from pii_finetune.config import BaseConfig, CalibrationConfig, DataConfig, DpoSettings, GateConfig
 from pii_finetune.profiles import PROFILES, embedded
 
 DATA = {"validation_fraction": 0.1, "test_fraction": 0.2, "seed": 0}
@@ -51,6 +51,31 @@ def test_the_split_leaves_rows_to_train_on():
 def test_a_training_that_cannot_be_is_refused(name: str, value: object):
     with pytest.raises(ValidationError, match=name):
         DpoSettings(**embedded().dpo.model_dump() | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("minimum_recall", 1.1),
+        ("minimum_format_validity", -0.1),
+        ("paired_test", "t"),
+        ("alpha", 0),
+        ("alpha", 0.5),
+        ("noninferiority_margin", -0.01),
+        ("max_language_regression", float("nan")),
+        ("min_language_rows", 0),
+        ("baselines", "ignore"),
+    ],
+)
+def test_a_gate_that_cannot_be_is_refused(name: str, value: object):
+    with pytest.raises(ValidationError, match=name):
+        GateConfig(**{"minimum_f1": 0.8, name: value})
+
+
+@pytest.mark.parametrize("precision", [0.5, 1, float("nan")])
+def test_a_review_precision_is_better_than_a_coin_and_less_than_certain(precision: float):
+    with pytest.raises(ValidationError, match="review_precision"):
+        CalibrationConfig(review_precision=precision)
 
 
 def test_every_loss_has_its_weight():

@@ -7,14 +7,14 @@ from matplotlib.figure import Figure
 from pii_finetune.evaluation import EvaluationReport, evaluate
 from pii_finetune.plots import plot_confusion, plot_languages, plot_models, plot_training
 from pii_finetune.records import Record
-from pii_finetune.scoring import Scores
+from pii_finetune.scores import Scores
 
 MODELS = ("original", "sft", "dpo", "production")
 
 
 def make_report(*names: str) -> EvaluationReport:
     rows = [Record(f"label {at}", ("English", "Telugu")[at % 2], at % 4 < 2, at) for at in range(12)]
-    scores = Scores(np.linspace(0, 1, 12), np.ones(12, bool))
+    scores = Scores(np.linspace(-3, 3, 12), np.ones(12, bool))
     return evaluate(dict.fromkeys(names, lambda _: scores), rows, [], lambda _: None)
 
 

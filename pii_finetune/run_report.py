@@ -1,0 +1,174 @@
+"""One page on a run: whether its model is in production and why, for people who know no machine learning first."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+from scipy.special import expit
+
+from pii_finetune.calibration import Calibration
+from pii_finetune.evaluation import EvaluationReport
+from pii_finetune.gate import Decision
+from pii_finetune.intervals import Interval
+from pii_finetune.plots import NAMES
+from pii_finetune.report_plots import plot_intervals, plot_parts, plot_reliability, svg_of
+
+_NUM_MISTAKES = 40
+_NUM_CHANGES = 20
+_MIN_CATEGORY_ROWS = 10  # below it a share says nothing
+_CANDIDATE = "dpo"
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """All that the page says, as values."""
+
+    title: str
+    decision: Decision
+    evaluation: EvaluationReport
+    calibration: Calibration
+    data: Mapping[str, str]  # what it was trained on
+    provenance: Mapping[str, str]  # where it comes from: commit, run, versions
+    recipe: Mapping[str, str]  # settings
+
+
+def render_run_report(facts: RunFacts) -> str:
+    """Return the page: HTML without a link to anything it needs; every text from outside is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["figure"] = _figure
+    report = facts.evaluation
+    tested = report.predictions[report.predictions["slice"] == "test"]
+    production = "production" in report.test
+    compared = [_CANDIDATE, *(["production"] if production else [])]
+    return environment.get_template("run_report.html.jinja").render(
+        facts=facts,
+        report=report,
+        names=NAMES,
+        candidate=report.test[_CANDIDATE],
+        cards=_cards(report),
+        mistakes=_mistakes(tested),
+        changes=_changes(tested) if production else None,
+        intervals=_svg(plot_intervals(report), "F1, recall and precision of all models with their intervals"),
+        languages=_svg(plot_parts(report.by_language, compared, "f1"), "F1 by language"),
+        categories=_categories(report, compared),
+        reliability=_svg(
+            plot_reliability(
+                (tested["expected"] == "yes").to_numpy(),
+                expit(tested[f"{_CANDIDATE}_margin"].to_numpy()),
+                tested[f"{_CANDIDATE}_probability"].to_numpy(),
+            ),
+            "What was said beside what is right",
+        ),
+    )
+
+
+def _svg(figure: Any, label: str) -> Markup:
+    return Markup(svg_of(figure, label))  # noqa: S704  our own drawing, whose texts matplotlib escapes
+
+
+def _figure(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _cards(report: EvaluationReport) -> list[dict[str, str]]:
+    """Return the three figures of the first screen as natural frequencies, which people read rightly.
+
+    Source: Gigerenzer and Hoffrage 1995, How to improve Bayesian reasoning without instruction: frequency formats.
+    """
+    metrics, intervals = report.test[_CANDIDATE], report.intervals[_CANDIDATE]
+    before = report.test.get("production")
+    cards = [
+        _card("sensitive labels are found", metrics.recall, intervals["recall"], before and before.recall),
+        _card("labels it calls sensitive are", metrics.precision, intervals["precision"], before and before.precision),
+    ]
+    if report.unseen:
+        beyond = report.unseen[_CANDIDATE]
+        known = report.unseen.get("production")
+        cards.append(
+            {
+                "value": _per_hundred(beyond.accuracy),
+                "what": "labels of things it never met are answered rightly",
+                "range": f"of {beyond.num_rows:,} labels that are in no training text",
+                "before": f"the model before: {_per_hundred(known.accuracy)}" if known else "",
+            }
+        )
+    return cards
+
+
+def _card(what: str, value: float, interval: Interval, before: float | None) -> dict[str, str]:
+    low, high = _per_hundred(interval.low), _per_hundred(interval.high)
+    return {
+        "value": _per_hundred(value),
+        "what": what,
+        "range": f"{low} to {high} if other labels were asked",
+        "before": f"the model before: {_per_hundred(before)}" if before is not None else "",
+    }
+
+
+def _per_hundred(share: float) -> str:
+    """Return a share as a count of a hundred; never 100 or 0 where it is not all or none."""
+    if math.isnan(share):
+        return "–"
+    return str(min(99, max(1, round(100 * share)))) if 0 < share < 1 else str(round(100 * share))
+
+
+def _mistakes(tested: pd.DataFrame) -> dict[str, Any]:
+    wrong = tested[tested[f"{_CANDIDATE}_answer"] != tested["expected"]]
+    missed, alarms = (wrong[wrong["expected"] == answer] for answer in ("yes", "no"))
+    return {
+        "missed": len(missed),
+        "alarms": len(alarms),
+        "rows": [
+            ("missed", "sensitive, called harmless", _worst(missed, ascending=True)),
+            ("alarms", "harmless, called sensitive", _worst(alarms, ascending=False)),
+        ],
+    }
+
+
+def _worst(rows: pd.DataFrame, *, ascending: bool) -> list[dict[str, Any]]:
+    chosen = rows.sort_values(f"{_CANDIDATE}_probability", ascending=ascending, kind="stable").head(_NUM_MISTAKES // 2)
+    return [
+        {
+            "label": row["label"],
+            "language": row["language"],
+            "row": row["row"],
+            "probability": row[f"{_CANDIDATE}_probability"],
+        }
+        for row in chosen.to_dict("records")
+    ]
+
+
+def _changes(tested: pd.DataFrame) -> dict[str, Any]:
+    """Return where the candidate and the model in production differ: which of them is right."""
+    now, before = (tested[f"{name}_answer"] == tested["expected"] for name in (_CANDIDATE, "production"))
+    worse = tested[before & ~now]
+    return {
+        "better": int((now & ~before).sum()),
+        "worse": len(worse),
+        "same": int((now == before).sum()),
+        "rows": worse.head(_NUM_CHANGES).to_dict("records"),
+    }
+
+
+def _categories(report: EvaluationReport, names: list[str]) -> Markup | None:
+    parts = {
+        name: {
+            part: metrics
+            for part, metrics in report.by_category[name].items()
+            if metrics.num_rows >= _MIN_CATEGORY_ROWS
+        }
+        for name in names
+        if report.by_category
+    }
+    if not parts or not parts[names[0]]:
+        return None
+    return _svg(plot_parts(parts, names, "accuracy"), "Share of right answers by category")
