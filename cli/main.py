@@ -1,4 +1,4 @@
-"""`pii-finetune`: run, validate, score, data, doctor. Exit code 0: done, 1: failed, 2: bad usage or bad input."""
+"""`pii-finetune`: run, validate, score, export, data, doctor. Exit code 0: done, 1: failed, 2: bad usage or input."""
 
 import argparse
 import sys
@@ -49,6 +49,17 @@ def build_parser() -> argparse.ArgumentParser:
         "--out", type=Path, required=True, metavar="FILE", help="where the table with answers goes (.xlsx or .csv)"
     )
     score.add_argument(
+        "--model", default="models:/pii-dpo/Production", metavar="URI", help="an MLflow model (default: %(default)s)"
+    )
+
+    export = commands.add_parser("export", help="a model for programs that know nothing of this one")
+    export.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder for it")
+    export.add_argument(
+        "--merged",
+        action="store_true",
+        help="adapter and base as one model, as transformers loads it (default: the adapter, as PEFT loads it)",
+    )
+    export.add_argument(
         "--model", default="models:/pii-dpo/Production", metavar="URI", help="an MLflow model (default: %(default)s)"
     )
 
@@ -128,6 +139,10 @@ def _run_command(options: argparse.Namespace) -> int:
         from cli.score import score
 
         return score(options.file, options.out, options.model)
+    if options.command == "export":
+        from cli.export import export
+
+        return export(options.out, options.model, options.merged)
     if options.command == "data":
         from cli.data import from_ai4privacy
 

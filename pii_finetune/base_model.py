@@ -1,12 +1,14 @@
 """The base model: where it is, what it is, and loading it."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import hf_hub_download, snapshot_download
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -84,7 +86,9 @@ def identify(base: BaseConfig) -> BaseIdentity:
     """Return the identity of the configured base."""
     config = _from_pretrained(AutoConfig, base)
     described = {k: v for k, v in config.to_dict().items() if not k.startswith("_") and k not in _NOT_IDENTITY}
-    revision = getattr(config, "_commit_hash", None) or base.revision
+    revision = base.revision
+    if local_folder(base) is None:  # config.json is in a folder named after the commit that a branch means now
+        revision = Path(hf_hub_download(base.name, "config.json", revision=base.revision)).parent.name
     digest = hashlib.sha256(repr(sorted(_plain(described).items())).encode()).hexdigest()
     return BaseIdentity(portable_name(base), revision, digest)
 
@@ -123,6 +127,33 @@ def load_base(base: BaseConfig) -> PreTrainedModel:
     )
 
 
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_DECIDING = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+def base_folder(base: BaseConfig) -> Path:
+    """Return the folder the base's files are in: its own, or the hub's copy on this machine, fetched if need be."""
+    if (folder := local_folder(base)) is not None:
+        return folder
+    small = ["*.json", "*.jinja", "*.txt", _SINGLE]
+    folder = Path(snapshot_download(base.name, revision=base.revision, allow_patterns=small))
+    if not (folder / _SINGLE).is_file():
+        snapshot_download(base.name, revision=base.revision, allow_patterns=_weights(folder))
+    return folder
+
+
+def deciding_files(base: BaseConfig) -> dict[str, Path]:
+    """Return the files that decide what the base answers, by name: the weights that are loaded, tokenizer, template."""
+    folder = base_folder(base)
+    return {name: folder / name for name in (*_weights(folder), *_DECIDING) if (folder / name).is_file()}
+
+
+def _weights(folder: Path) -> list[str]:
+    if (folder / _SINGLE).is_file() or not (folder / _INDEX).is_file():  # transformers' own order
+        return [_SINGLE]
+    return sorted(set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+
+
 def _from_pretrained(kind: Any, base: BaseConfig, **arguments: Any) -> Any:
     folder = local_folder(base)
     if folder is None and (parent := resolve(base.name).parent).is_dir():  # meant as a folder: not a word to the hub
@@ -132,8 +163,18 @@ def _from_pretrained(kind: Any, base: BaseConfig, **arguments: Any) -> Any:
         )
     try:
         return kind.from_pretrained(
-            folder or base.name, revision=base.revision if folder is None else None, **arguments
+            folder or base.name,
+            revision=base.revision if folder is None else None,
+            trust_remote_code=False,  # said aloud: unsaid, transformers asks at the terminal whether to run it
+            **arguments,
         )
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise BadConfigError(
+            f"base.name = {base.name!r}: this model comes with code of its own, which is never run; "
+            "choose one that transformers can load by itself"
+        ) from None
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
         raise MissingModelError(

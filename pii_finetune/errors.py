@@ -33,6 +33,10 @@ class BadCalibrationError(UserError):
     """The numbers that turn a model's margins into probabilities are damaged."""
 
 
+class TamperedModelError(UserError):
+    """A model's folder is not what its manifest, or its signature, says it is."""
+
+
 class MissingServerError(UserError):
     """The MLflow server that was named does not answer."""
 

@@ -62,3 +62,8 @@ _CANONICAL = {alias: name for name, aliases in _LANGUAGES.items() for alias in (
 def canonical_language(text: str) -> str | None:
     """Return the English name of the language meant by `text` (name, code or native name), or None."""
     return _CANONICAL.get(unicodedata.normalize("NFC", text).strip().casefold())
+
+
+def language_code(name: str) -> str | None:
+    """Return the ISO 639-1 code of a language by its English name, or None."""
+    return _LANGUAGES[name][0] if name in _LANGUAGES else None

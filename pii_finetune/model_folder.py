@@ -1,60 +1,143 @@
-"""The folder a served model is: adapter, what its base is, and the base itself where it is small enough to carry."""
+"""The folder a served model is: adapter, calibration, manifest, and the base itself where it is small enough."""
 
 import json
+import logging
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from scipy.special import logit
 
-from pii_finetune.base_model import identify, local_folder
+from pii_finetune.base_model import deciding_files, identify, local_folder
+from pii_finetune.calibration import IDENTITY, Calibration
 from pii_finetune.config import BaseConfig
-from pii_finetune.errors import MissingModelError
+from pii_finetune.errors import MissingModelError, TamperedModelError
+from pii_finetune.manifest import (
+    ADAPTER,
+    CALIBRATION,
+    SCHEMA_VERSION,
+    UNHASHED,
+    ModelManifest,
+    digest,
+    digest_folder,
+    read_manifest,
+    verify_files,
+    write_manifest,
+)
+from pii_finetune.scores import Question, Scores
 from pii_finetune.scoring import Scorer
+from pii_finetune.signing import sign_folder, verify_signature
 
 _CARRIED_BASE_BYTES = 64 * 2**20  # a base in a local folder is carried along up to this size
 _WEIGHTS_AND_CONFIG = ("*.safetensors", "*.json", "*.jinja", "*.txt")
+_NEVER_0_OR_1 = np.finfo(np.float64).epsneg
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ModelManifest:
-    """What is needed to load the model anywhere."""
+class ServedModel:
+    """A model as it is served: what answers, what its log-odds mean, and what it was made from."""
 
-    base_name: str
-    base_revision: str | None
-    base_config_sha256: str
-    base_is_carried: bool
-    quantization: str
-    dtype: str
-    dataset_fingerprint: str
+    scorer: Scorer  # its adapter is named `served`
+    calibration: Calibration
+    manifest: ModelManifest
+
+    def score(self, questions: Sequence[Question], check_format: bool = True) -> Scores:
+        """Answer N questions; margins are the log-odds of the calibrated probabilities, and finite."""
+        said = self.scorer.score(questions, "served", check_format)
+        probability = np.clip(self.calibration.probability(said.margin), _NEVER_0_OR_1, 1 - _NEVER_0_OR_1)
+        return Scores(logit(probability), said.valid)
 
 
-def write_model_folder(folder: Path, adapter: Path, base: BaseConfig, fingerprint: str) -> ModelManifest:
-    """Write `adapter/`, `manifest.json` and, for a small local base, `base/`."""
+def write_model_folder(
+    folder: Path, adapter: Path, base: BaseConfig, fingerprint: str, calibration: Calibration
+) -> ModelManifest:
+    """Write `adapter/`, `calibration.json`, `manifest.json`, for a small local base `base/`, and sign it if asked to.
+
+    Raises:
+        TamperedModelError: the adapter's folder holds a link, or a file of a kind that no model folder has.
+        BadConfigError: PII_FINETUNE_SIGNING_KEY is set and cannot be used.
+    """
     identity, source = identify(base), local_folder(base)
     files = [] if source is None else [f for pattern in _WEIGHTS_AND_CONFIG for f in sorted(source.glob(pattern))]
     carried = bool(files) and sum(f.stat().st_size for f in files) <= _CARRIED_BASE_BYTES
-    manifest = ModelManifest(
-        identity.name, identity.revision, identity.config_sha256, carried, base.quantization, base.dtype, fingerprint
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(adapter, folder / "adapter", dirs_exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(adapter, folder / ADAPTER, symlinks=True)
+    (folder / CALIBRATION).write_text(json.dumps(calibration.to_dict(), indent=2) + "\n", encoding="utf-8")
     if carried:
-        (folder / "base").mkdir(exist_ok=True)
+        (folder / "base").mkdir()
         for file in files:
             shutil.copy(file, folder / "base")
-    (folder / "manifest.json").write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
+    pinned = base.model_copy(update={"revision": identity.revision})
+    manifest = ModelManifest(
+        schema_version=SCHEMA_VERSION,
+        base_name=identity.name,
+        base_revision=identity.revision,
+        base_config_sha256=identity.config_sha256,
+        base_is_carried=carried,
+        base_files={} if carried else {name: digest(path) for name, path in deciding_files(pinned).items()},
+        quantization=base.quantization,
+        dtype=base.dtype,
+        dataset_fingerprint=fingerprint,
+        files=digest_folder(folder),
+    )
+    write_manifest(folder, manifest)
+    sign_folder(folder)
     return manifest
 
 
-def load_model_folder(folder: Path, batch_size: int) -> Scorer:
-    """Load the model on the GPU if there is one, else on the CPU; its adapter is named `served`.
+def verify_model_folder(folder: Path, accept_unhashed: bool = False) -> ModelManifest:
+    """Return the manifest of a folder after comparing every file with it, and its signature if a key is set.
+
+    Args:
+        folder: what write_model_folder wrote.
+        accept_unhashed: also take a folder of release 0.1, whose manifest has no hashes, with a warning. Such a model
+            may be compared with; it is not served, or else removing the hashes would be a way around them.
+
+    Raises:
+        TamperedModelError: something in the folder is not as it was written, or signed.
+        BadConfigError: PII_FINETUNE_VERIFY_KEY is set and cannot be used.
+    """
+    manifest = read_manifest(folder)
+    if manifest.schema_version == UNHASHED and not accept_unhashed:
+        raise TamperedModelError(
+            f"{folder}: its manifest has no hashes, so nobody can tell whether it was changed; "
+            "release 0.1 wrote such models: make a new one with `pii-finetune run`"
+        )
+    verify_files(folder, manifest)
+    verify_signature(folder)
+    if manifest.schema_version == UNHASHED:
+        log.warning("%s: the manifest has no hashes (release 0.1), so its files could not be verified", folder)
+    return manifest
+
+
+def load_model_folder(folder: Path, batch_size: int, accept_unhashed: bool = False) -> ServedModel:
+    """Verify the folder, then load the model on the GPU if there is one, else on the CPU.
+
+    Raises:
+        TamperedModelError, BadConfigError: as verify_model_folder.
+        MissingModelError: the base is not to be had here, or is not the one the adapter was trained on.
+    """
+    manifest = verify_model_folder(folder, accept_unhashed)
+    base = base_of(folder, manifest, torch.cuda.is_available())
+    calibration = IDENTITY
+    if manifest.schema_version != UNHASHED:
+        calibration = Calibration.from_dict(json.loads((folder / CALIBRATION).read_text(encoding="utf-8")))
+    return ServedModel(Scorer(base, {"served": folder / ADAPTER}, batch_size), calibration, manifest)
+
+
+def base_of(folder: Path, manifest: ModelManifest, cuda: bool) -> BaseConfig:
+    """Return the base of a verified folder: as it was trained on with CUDA, in full precision on a CPU.
+
+    A base that is not carried is hashed here too, all its weights: about a second for each GB, less than loading it.
 
     Raises:
         MissingModelError: the base is not to be had here, or is not the one the adapter was trained on.
     """
-    manifest = ModelManifest(**json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
-    cuda = torch.cuda.is_available()
     base = BaseConfig(
         name=str((folder / "base").resolve()) if manifest.base_is_carried else manifest.base_name,
         revision=manifest.base_revision,
@@ -63,9 +146,17 @@ def load_model_folder(folder: Path, batch_size: int) -> Scorer:
         quantization="nf4" if cuda and manifest.quantization == "nf4" else "none",
     )
     if (found := identify(base).config_sha256) != manifest.base_config_sha256:
-        raise MissingModelError(
-            f"the base model at {base.name!r} is not the one the adapter was trained on (config hash {found[:12]}, "
-            f"expected {manifest.base_config_sha256[:12]}); "
-            f"give the base {manifest.base_name!r}, revision {manifest.base_revision}"
-        )
-    return Scorer(base, {"served": folder / "adapter"}, batch_size)
+        raise _another_base(base, manifest, f"config hash {found[:12]}, expected {manifest.base_config_sha256[:12]}")
+    if manifest.base_files:
+        files = deciding_files(base)
+        for name in sorted(files.keys() | manifest.base_files.keys()):
+            if name not in files or name not in manifest.base_files or digest(files[name]) != manifest.base_files[name]:
+                raise _another_base(base, manifest, f"its {name} is another")
+    return base
+
+
+def _another_base(base: BaseConfig, manifest: ModelManifest, difference: str) -> MissingModelError:
+    return MissingModelError(
+        f"the base model at {base.name!r} is not the one the adapter was trained on ({difference}); "
+        f"give the base {manifest.base_name!r}, revision {manifest.base_revision}"
+    )

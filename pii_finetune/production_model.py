@@ -7,23 +7,36 @@ import mlflow
 import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.pyfunc import PythonModel
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(DataType.string, "label"), ColSpec(DataType.string, "language", required=False)]),
-    outputs=Schema([ColSpec(DataType.string, "sensitive"), ColSpec(DataType.double, "probability")]),
-)
 _BATCH_SIZE = 64
 
 
+def model_signature(has_review_band: bool) -> ModelSignature:
+    """Return the columns in and out; `decision` is among them only where some answers are left to a person."""
+    outputs: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string, "sensitive"),
+        ColSpec(DataType.double, "probability"),
+    ]
+    if has_review_band:
+        outputs.append(ColSpec(DataType.string, "decision"))
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.string, "label"), ColSpec(DataType.string, "language", required=False)]),
+        outputs=Schema(outputs),
+    )
+
+
 class ProductionModel(PythonModel):
-    """Columns in: `label`, optionally `language`. Columns out: `sensitive` (yes/no), `probability` (of yes, [0, 1])."""
+    """Columns in: `label`, optionally `language`. Columns out: `sensitive` (yes/no), `probability` (of yes, [0, 1]).
+
+    Probabilities are calibrated. Where their calibration has a review band, a column `decision` says yes, no or review.
+    """
 
     def load_context(self, context: Any) -> None:
-        """Load base and adapter from the model's artifacts."""
+        """Verify the model's folder, then load base, adapter and calibration from it."""
         from pii_finetune.model_folder import load_model_folder
 
-        self._scorer = load_model_folder(Path(context.artifacts["model"]), _BATCH_SIZE)
+        self._model = load_model_folder(Path(context.artifacts["model"]), _BATCH_SIZE)
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  MLflow calls it with these names
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -40,14 +53,14 @@ class ProductionModel(PythonModel):
             )
         known = model_input["language"] if "language" in model_input else [None] * len(labels)
         languages = [canonical_language(name) if isinstance(name, str) else None for name in known]
-        scores = self._scorer.score(list(zip(labels, languages, strict=True)), "served", check_format=False)
-        return pd.DataFrame(
-            {
-                "sensitive": ["yes" if yes else "no" for yes in scores.answers],
-                "probability": scores.probability.astype(float),
-            },
+        probability = self._model.score(list(zip(labels, languages, strict=True)), check_format=False).probability
+        answers = pd.DataFrame(
+            {"sensitive": ["yes" if p >= 0.5 else "no" for p in probability], "probability": probability},
             index=model_input.index,
         )
+        if self._model.calibration.has_review_band:
+            answers["decision"] = self._model.calibration.decide(probability)
+        return answers
 
 
 mlflow.models.set_model(ProductionModel())

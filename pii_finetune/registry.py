@@ -1,6 +1,8 @@
 """MLflow's model registry: the only module that changes it."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
@@ -8,6 +10,9 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 import pii_finetune
+from pii_finetune.calibration import Calibration
+from pii_finetune.errors import MissingModelError
+from pii_finetune.manifest import CALIBRATION, SIGNATURE
 from pii_finetune.paths import ROOT
 
 SFT_MODEL = "pii-sft"
@@ -25,22 +30,27 @@ _SERVING_PACKAGES = (
     "pandas",
     "numpy",
     "safetensors",
+    "scipy",
+    "huggingface_hub",
     "accelerate",
 )
+_VERIFYING_PACKAGES = ("model-signing", "pyopenssl")  # for a signed model
 
 
 def register(name: str, model_folder: Path, tags: dict[str, str]) -> ModelVersion:
     """Log the folder as a pyfunc model of the active run and register it as a new version of `name`."""
-    from pii_finetune.production_model import SIGNATURE
+    from pii_finetune.production_model import model_signature
 
+    calibration = Calibration.from_dict(json.loads((model_folder / CALIBRATION).read_text(encoding="utf-8")))
+    is_signed = (model_folder / SIGNATURE).is_file()
     package = Path(pii_finetune.__file__).parent
     info = mlflow.pyfunc.log_model(
         name=name,
         python_model=str(package / "production_model.py"),
         artifacts={"model": str(model_folder)},
         code_paths=[str(package)],
-        pip_requirements=_pinned(_SERVING_PACKAGES),
-        signature=SIGNATURE,
+        pip_requirements=_pinned((*_SERVING_PACKAGES, *_VERIFYING_PACKAGES) if is_signed else _SERVING_PACKAGES),
+        signature=model_signature(calibration.has_review_band),
         registered_model_name=name,
     )
     client = MlflowClient()
@@ -68,15 +78,37 @@ def production_version(name: str) -> ModelVersion | None:
     return found[0] if found else None
 
 
-def fetch_model_folder(name: str, version: str, destination: Path) -> Path:
-    """Download a version and return the folder its model is in."""
-    uri = f"models:/{name}/{version}"
-    return Path(mlflow.artifacts.download_artifacts(f"{uri}/artifacts/{_folder_name(uri)}", dst_path=str(destination)))
+def fetch_model_folder(uri: str, destination: Path) -> Path:
+    """Download a model and return the folder its adapter, manifest and all are in.
+
+    Raises:
+        MissingModelError: there is no such model, or it was not registered by this project.
+    """
+    try:
+        path = require_plain_code(uri)["artifacts"]["model"]["path"]
+        fetched = mlflow.artifacts.download_artifacts(f"{uri}/artifacts/{Path(path).name}", dst_path=str(destination))
+    except MlflowException as error:
+        raise MissingModelError(
+            f"{uri}: could not be fetched from {mlflow.get_tracking_uri()} ({error.message.splitlines()[0]}); "
+            "make a model with `pii-finetune run`, or point MLFLOW_TRACKING_URI to the server that has it"
+        ) from None
+    return Path(fetched)
 
 
-def _folder_name(uri: str) -> str:
-    info = mlflow.models.get_model_info(uri)
-    return Path(info.flavors["python_function"]["artifacts"]["model"]["path"]).name
+def require_plain_code(uri: str) -> dict[str, Any]:
+    """Return how MLflow would load the model, after checking that it would unpickle nothing.
+
+    Raises:
+        MissingModelError: the model is not one made from code with a model folder, so not of this project.
+    """
+    flavor = mlflow.models.get_model_info(uri).flavors.get("python_function", {})
+    ours = flavor.get("loader_module") == "mlflow.pyfunc.loaders.code_model" and "model_code_path" in flavor
+    if not ours or "model" not in (flavor.get("artifacts") or {}):
+        raise MissingModelError(
+            f"{uri}: is no model of pii-finetune (loading it could run what was pickled into it); "
+            "name one that `pii-finetune run` registered, e.g. models:/pii-dpo/Production"
+        )
+    return flavor
 
 
 def _pinned(packages: tuple[str, ...]) -> list[str]:

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 
 from pii_finetune.errors import BadWorkbookError, MissingModelError
+from pii_finetune.registry import require_plain_code
 from pii_finetune.tracking import configure_tracking
 
 _ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")  # an .xlsx file cannot hold these
@@ -93,6 +94,7 @@ def _read(source: Path) -> pd.DataFrame:
 def _load(model_uri: str) -> PyFuncModel:
     configure_tracking()
     try:
+        require_plain_code(model_uri)
         return mlflow.pyfunc.load_model(model_uri)
     except MlflowException as error:
         raise MissingModelError(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,9 @@ from transformers import PreTrainedTokenizerBase
 from pii_finetune.base_model import load_base, load_tokenizer
 from pii_finetune.config import BaseConfig
 from pii_finetune.prompt import render_prompt
+from pii_finetune.scores import Question, Scores
 
-
-@dataclass(frozen=True)
-class Scores:
-    """What a model said of N labels."""
-
-    probability: np.ndarray  # (N,) float: P(yes) / (P(yes) + P(no)) of the first answer token
-    valid: np.ndarray  # (N,) bool: greedy decoding says exactly `yes` or `no`, then <|im_end|>
-
-    @property
-    def answers(self) -> np.ndarray:
-        """(N,) bool: the model holds the label for sensitive."""
-        return self.probability >= 0.5
-
-
-Question = tuple[str, str | None]  # label, language (None: not known)
+__all__ = ["Question", "Scorer", "Scores"]
 
 
 class Scorer:
@@ -54,12 +40,12 @@ class Scorer:
         """
         prompts = [render_prompt(self._tokenizer, label, language) for label, language in questions]
         order = np.argsort([len(p) for p in prompts], kind="stable")  # batches of like length: little padding
-        probability, valid = np.zeros(len(prompts)), np.zeros(len(prompts), dtype=bool)
+        margin, valid = np.zeros(len(prompts)), np.zeros(len(prompts), dtype=bool)
         with torch.inference_mode(), self._answering_as(adapter):
             for start in range(0, len(order), self._batch_size):
                 rows = order[start : start + self._batch_size]
-                probability[rows], valid[rows] = self._score_batch([prompts[at] for at in rows], check_format)
-        return Scores(probability, valid)
+                margin[rows], valid[rows] = self._score_batch([prompts[at] for at in rows], check_format)
+        return Scores(margin, valid)
 
     def _answering_as(self, adapter: str | None) -> AbstractContextManager[None]:
         if not isinstance(self._model, PeftModel):
@@ -99,7 +85,7 @@ class Scorer:
             )
             valid = ((answer[:, 0] == self._yes) | (answer[:, 0] == self._no)) & ended
         margin = logits[:, self._yes] - logits[:, self._no]
-        return torch.sigmoid(margin).cpu().numpy(), valid.cpu().numpy()
+        return margin.double().cpu().numpy(), valid.cpu().numpy()
 
 
 def _only_token(tokenizer: PreTrainedTokenizerBase, answer: str) -> int:

@@ -8,6 +8,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
+from pii_finetune.calibration import IDENTITY
 from pii_finetune.errors import MissingModelError
 from pii_finetune.model_folder import load_model_folder, write_model_folder
 from pii_finetune.registry import DPO_MODEL, fetch_model_folder, production_version, promote, register
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.slow
 def registered(config, sft, tracking, tmp_path):
     """Two versions of pii-dpo, neither in production."""
     run = open_run(config, {})
-    write_model_folder(tmp_path / "model", sft[0].path, config.base, "f" * 64)
+    write_model_folder(tmp_path / "model", sft[0].path, config.base, "f" * 64, IDENTITY)
     with parent_run(run):
         versions = [register(DPO_MODEL, tmp_path / "model", {"profile": "embedded"}) for _ in range(2)]
     close_run(run, "FINISHED")
@@ -84,7 +85,7 @@ def test_nothing_pickled_is_among_the_artifacts(registered, tmp_path):
 
 
 def test_a_model_folder_refuses_another_base(config, sft, tmp_path):
-    write_model_folder(tmp_path, sft[0].path, config.base, "f" * 64)
+    write_model_folder(tmp_path, sft[0].path, config.base, "f" * 64, IDENTITY)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"base_config_sha256": "0" * 64}))
     with pytest.raises(MissingModelError, match="is not the one the adapter was trained on"):
@@ -99,7 +100,7 @@ def test_scoring_a_table_keeps_its_columns_and_neutralises_formulas(registered, 
     assert list(scored.columns) == ["label", "owner", "sensitive", "probability"]
     assert "'=1+1" in target.read_text(encoding="utf-8")
     assert not list(tmp_path.glob(".out-*"))
-    assert fetch_model_folder(DPO_MODEL, registered[0], tmp_path / "copy").is_dir()
+    assert fetch_model_folder(f"models:/{DPO_MODEL}/{registered[0]}", tmp_path / "copy").is_dir()
 
 
 def test_scoring_without_a_model_says_how_to_make_one(tracking, tmp_path):

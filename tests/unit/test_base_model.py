@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pii_finetune.base_model import identify, load_tokenizer, local_folder, portable_name, require_device
-from pii_finetune.errors import MissingDeviceError, MissingModelError
+from pii_finetune.errors import BadConfigError, MissingDeviceError, MissingModelError
 from pii_finetune.paths import ROOT
 from pii_finetune.profiles import embedded, seed
 
@@ -58,3 +58,13 @@ def test_prompts_are_padded_on_the_left():
 def test_a_folder_that_is_missing_is_not_asked_of_the_hub():
     with pytest.raises(MissingModelError, match="there is no such folder in"):
         load_tokenizer(BASE.model_copy(update={"name": "data/embedded-bass"}))
+
+
+def test_a_base_with_code_of_its_own_is_refused_and_its_code_not_run(moved: Path):
+    ran = moved / "ran"
+    (moved / "code.py").write_text(f"open({str(ran)!r}, 'w')\nclass C: pass\n", encoding="utf-8")
+    config = {"model_type": "own", "auto_map": {"AutoConfig": "code.C"}}
+    (moved / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(BadConfigError, match="comes with code of its own, which is never run"):
+        identify(BASE.model_copy(update={"name": str(moved)}))
+    assert not ran.exists()
