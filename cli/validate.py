@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cli.drift import show_drift
 from pii_finetune import validation
-from pii_finetune.advice import Advice, advise
+from pii_finetune.advice import Advice
 from pii_finetune.config import DataConfig, RunConfig
 from pii_finetune.data_report import bad_cells, render_html
 from pii_finetune.drift import compare
@@ -44,15 +44,14 @@ def validate(file: str, pages: Pages, against: str | None, assignments: list[str
     config = _settings(file, assignments)
     _check_targets(file, pages)
     console = Console()
-    report = validation.validate(read_workbook(config.data), pages.docs, config.data)
-    advice = advise(report.records, config.data.seed) if report.records else ()
-    _write_pages(console, report, advice, config.data, pages)
+    report = validation.validate(read_workbook(config.data), pages.docs, config.data, advice_seed=config.data.seed)
+    _write_pages(console, report, config.data, pages)
     if report.problems:
         _show_bad_cells(console, report)
     report.require_valid()
     split(report.records, config.data)
     _show_rows(console, report)
-    _show_advice(console, advice)
+    _show_advice(console, report.advice)
     if against is not None:
         show_drift(console, compare(_read_old(against, assignments), report.records))
     return 0
@@ -79,14 +78,12 @@ def _check_targets(file: str, pages: Pages) -> None:
         raise BadConfigError(f"--fixed {pages.fixed}: comments can be put into an .xlsx workbook only, not into {file}")
 
 
-def _write_pages(
-    console: Console, report: validation.ValidationReport, advice: Sequence[Advice], config: DataConfig, pages: Pages
-) -> None:
+def _write_pages(console: Console, report: validation.ValidationReport, config: DataConfig, pages: Pages) -> None:
     if pages.docs is not None:
         console.print(f"Data Docs: {pages.docs / 'index.html'}", highlight=False, soft_wrap=True, markup=False)
     if pages.report is not None:
         try:
-            pages.report.write_text(render_html(report, advice), encoding="utf-8")
+            pages.report.write_text(render_html(report, report.advice), encoding="utf-8")
         except OSError as error:
             raise BadConfigError(f"--report {pages.report}: cannot be written ({error.strerror})") from None
         console.print(f"report: {pages.report}", highlight=False, soft_wrap=True, markup=False)

@@ -1,17 +1,17 @@
 """What the owner of a valid workbook should look at: nothing here is an error, and nothing stops a run."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 
-from pii_finetune.label_errors import MAX_PROBABILITY, LabelCheck, check_labels
-from pii_finetune.labels import spell_out
+import numpy as np
+import pandas as pd
+
+from pii_finetune.advice_expectations import advice_expectations
+from pii_finetune.advice_facts import Facts, gather
+from pii_finetune.checkpoint import Checkpoint, Failure
 from pii_finetune.records import Record
 
-_MIN_SHARE = 0.20  # of the rarer answer among all rows
-_MIN_SHARE_IN_LANGUAGE = 0.10
-_MIN_ROWS = 20  # of a language
-_MIN_LANGUAGE_SHARE = 0.01
 _NUM_LISTED = 50  # rows; all are counted in the message, but nobody reads a thousand
 
 
@@ -23,170 +23,147 @@ class Advice:
     message: str
     rows: tuple[int, ...] = ()
     details: tuple[str, ...] = ()  # one a row; where there are no rows, one a language
+    severity: str = "warning"  # or info: nothing is wrong
 
 
-@dataclass(frozen=True)
-class _Texts:
-    """What the model reads of each row, and how often it reads it with which answer."""
+def advise(
+    records: Sequence[Record], seed: int, copies: Sequence[Record] = (), checkpoint: Checkpoint | None = None
+) -> tuple[Advice, ...]:
+    """Return what was found in at least one record.
 
-    of_rows: list[str]
-    counts: Counter[tuple[str, str, bool]]  # by language, spelling and answer
-    contradictory: set[tuple[str, str]]  # languages and spellings with both answers
-
-
-def advise(records: Sequence[Record], seed: int) -> tuple[Advice, ...]:
-    """Return what was found in at least one record; `seed` decides the folds and, of a big workbook, the sample."""
-    texts = _read(records)
-    found = (
-        _class_balance(records),
-        _language_balance(records),
-        _language_coverage(records),
-        _spelled_alike(records, texts),
-        _across_languages(records, texts),
-        _near_duplicates(texts),
-        _suspected_answers(check_labels(records, seed), len(records)),
-    )
-    return tuple(advice for advice in found if advice is not None)
+    Args:
+        records: the rows that are used.
+        seed: decides the folds and, of a big workbook, the sample.
+        copies: rows left out as exact copies of a row above.
+        checkpoint: runs the suite; it is given where its Data Docs are to show the advice.
+    """
+    facts = gather(records, copies, seed)
+    suite = advice_expectations(len(records))
+    failures = (checkpoint or Checkpoint()).run("advice", suite, facts.table)
+    return tuple(_advice(failure, facts) for failure in failures)
 
 
-def _read(records: Sequence[Record]) -> _Texts:
-    of_rows = [spell_out(r.label) for r in records]
-    counts = Counter((r.language, text, r.sensitive) for r, text in zip(records, of_rows, strict=True))
-    contradictory = {
-        (language, text) for language, text, sensitive in counts if sensitive and (language, text, False) in counts
-    }
-    return _Texts(of_rows, counts, contradictory)
+def _advice(failure: Failure, facts: Facts) -> Advice:
+    name, severity = failure.expectation.name, failure.expectation.severity
+    if failure.error:
+        return Advice(name, f"could not be checked: {failure.error}", severity=severity)
+    at = facts.table.index.get_indexer(pd.Index(failure.rows)).tolist()
+    counts, rows, details = _FINDINGS[name](facts, at)
+    more = f" (the first {_NUM_LISTED} are listed)" if rows and len(at) > _NUM_LISTED else ""
+    return Advice(name, failure.expectation.message.format(**counts) + more, rows, details, severity)
 
 
-def _class_balance(records: Sequence[Record]) -> Advice | None:
-    num_yes = sum(r.sensitive for r in records)
-    num, rarer = min((num_yes, "yes"), (len(records) - num_yes, "no"))
-    if num >= _MIN_SHARE * len(records):
-        return None
-    return Advice(
-        "class_balance",
-        f"only {_part(num, len(records))} are marked {rarer}: a model that never says {rarer} would be nearly right, "
-        f"so it learns too little of what makes a label {rarer}; add rows marked {rarer}",
-    )
+# Of one expectation: what fills the places of its message, the rows to list, and what is wrong with each. Functions get
+# the lines of the table that fail.
+_Finding = tuple[dict[str, str], tuple[int, ...], tuple[str, ...]]
 
 
-def _language_balance(records: Sequence[Record]) -> Advice | None:
-    counts = Counter((r.language, r.answer) for r in records)
+def _class_balance(facts: Facts, _lines: list[int]) -> _Finding:
+    num, rarer = _rarer(np.array([r.sensitive for r in facts.records]))
+    return {"part": _part(num, len(facts.records)), "rarer": rarer}, (), ()
+
+
+def _language_balance(facts: Facts, lines: list[int]) -> _Finding:
     details = []
-    for language, num_rows in sorted(Counter(r.language for r in records).items()):
-        num, rarer = min((counts[language, answer], answer) for answer in ("yes", "no"))
-        if num_rows >= _MIN_ROWS and num < _MIN_SHARE_IN_LANGUAGE * num_rows:
-            details.append(f"{language}: {_part(num, num_rows)} are marked {rarer}")
-    if not details:
-        return None
-    return Advice(
-        "language_balance",
-        f"{_count(len(details), 'language')} nearly always one answer: the model can learn to answer from the language "
-        "and not from the label; add rows of the other answer",
-        details=tuple(details),
-    )
+    for line in lines:
+        answers = facts.column("is_sensitive")[facts.column("language") == facts.column("language")[line]]
+        num, rarer = _rarer(answers)
+        details.append(f"{facts.records[line].language}: {_part(num, len(answers))} are marked {rarer}")
+    return {"languages": _count(len(details), "language")}, (), tuple(sorted(details))
 
 
-def _language_coverage(records: Sequence[Record]) -> Advice | None:
-    counts = Counter(r.language for r in records)
-    details = tuple(
-        f"{language}: {_part(num, len(records))}"
-        for language, num in sorted(counts.items(), key=lambda item: (item[1], item[0]))
-        if num < max(_MIN_ROWS, _MIN_LANGUAGE_SHARE * len(records))
-    )
-    if not details:
-        return None
-    return Advice(
-        "language_coverage",
-        f"{_count(len(details), 'language')} fewer than {_MIN_ROWS} rows or less than 1 % of all: too few to learn "
-        "from and to measure by; add rows, or do not rely on the model there",
-        details=details,
-    )
+def _language_coverage(facts: Facts, lines: list[int]) -> _Finding:
+    counts = sorted((int(facts.column("language_rows")[line]), facts.records[line].language) for line in lines)
+    details = tuple(f"{language}: {_part(num, len(facts.records))}" for num, language in counts)
+    return {"languages": _count(len(details), "language")}, (), details
 
 
-def _spelled_alike(records: Sequence[Record], texts: _Texts) -> Advice | None:
-    lines = []
-    for record, text in zip(records, texts.of_rows, strict=True):
-        if (record.language, text) not in texts.contradictory:
-            continue
-        same = texts.counts[record.language, text, record.sensitive]
-        other = texts.counts[record.language, text, not record.sensitive]
-        outvoted = same / (same + other), record.language, text, record.row
-        lines.append((outvoted, record, f"spelled as {_are(other)} marked {_other(record)}"))
-    return _list_rows(
-        "spelled_alike",
-        f"{_are(len(lines))} spelled as another row of the same language with the other answer: the model reads them "
-        "as one text and cannot learn both; decide which answer is right and make the rows agree",
-        lines,
-    )
+def _spelled_alike(facts: Facts, lines: list[int]) -> _Finding:
+    alike, contrary, spelling = (facts.column(name) for name in ("alike", "contrary", "spelling"))
+
+    def outvoted(line: int) -> tuple:
+        record = facts.records[line]
+        share = alike[line] / (alike[line] + contrary[line])
+        return share, record.language, facts.spellings[int(spelling[line])], record.row
+
+    def why(line: int) -> str:
+        return f"spelled as {_are(int(contrary[line]))} marked {_other(facts.records[line])}"
+
+    return {"rows": _are(len(lines))}, *_list_rows(facts.records, nsmallest(_NUM_LISTED, lines, key=outvoted), why)
 
 
-def _across_languages(records: Sequence[Record], texts: _Texts) -> Advice | None:
-    """List rows whose text has the other answer elsewhere; those told of as spelled alike are not told again."""
-    languages: dict[tuple[str, bool], list[str]] = {}
-    for language, text, sensitive in texts.counts:
-        if (language, text) not in texts.contradictory:
-            languages.setdefault((text, sensitive), []).append(language)
-    lines = []
-    for record, text in zip(records, texts.of_rows, strict=True):
-        other = languages.get((text, not record.sensitive))
-        if other is None or (record.language, text) in texts.contradictory:
-            continue
-        same = len(languages[text, record.sensitive])
-        outvoted = same / (same + len(other)), text, record.language, record.row
-        lines.append((outvoted, record, f"marked {_other(record)} in {', '.join(sorted(other))}"))
-    return _list_rows(
-        "across_languages",
-        f"for information: {_are(len(lines))} spelled as a row of another language with the other answer, which is "
-        "right only if the word means something else there; check that it does",
-        lines,
-    )
+def _across_languages(facts: Facts, lines: list[int]) -> _Finding:
+    alike, contrary = facts.column("languages_alike"), facts.column("answers_in_other_languages")
+    spelling, answers = facts.column("spelling"), facts.column("answers_of_spelling")
+
+    def outvoted(line: int) -> tuple:
+        record = facts.records[line]
+        share = alike[line] / (alike[line] + contrary[line])
+        return share, facts.spellings[int(spelling[line])], record.language, record.row
+
+    listed = nsmallest(_NUM_LISTED, lines, key=outvoted)
+    languages: dict[tuple[float, bool], set[str]] = {}
+    for line in np.flatnonzero(np.isin(spelling, spelling[listed]) & (answers == 1)).tolist():
+        record = facts.records[line]
+        languages.setdefault((spelling[line], record.sensitive), set()).add(record.language)
+
+    def why(line: int) -> str:
+        record = facts.records[line]
+        others = languages[spelling[line], not record.sensitive]
+        return f"marked {_other(record)} in {', '.join(sorted(others))}"
+
+    return {"rows": _are(len(lines))}, *_list_rows(facts.records, listed, why)
 
 
-def _near_duplicates(texts: _Texts) -> Advice | None:
-    num_texts = len(texts.counts) - len(texts.contradictory)
-    num = len(texts.of_rows) - num_texts
-    if num == 0:
-        return None
-    return Advice(
-        "near_duplicates",
-        f"for information: {_part(num, len(texts.of_rows))} only write again, in another way, what another row of the "
-        "same language says: the model reads both as one text and learns little from the second; "
-        "prefer rows with other labels",
-    )
+def _near_duplicates(facts: Facts, lines: list[int]) -> _Finding:
+    num = int(facts.table[["spelling", "language"]].iloc[lines].duplicated().sum())
+    return {"part": _part(num, len(facts.records))}, (), ()
 
 
-def _suspected_answers(check: LabelCheck | None, num_rows: int) -> Advice | None:
-    if check is None:
-        return None
+def _exact_duplicates(facts: Facts, lines: list[int]) -> _Finding:
+    copies = [line - len(facts.records) for line in lines[:_NUM_LISTED]]
+    return {"rows": _are(len(lines))}, *_list_rows(facts.copies, copies, lambda _: "as in a row above")
+
+
+def _suspected_answers(facts: Facts, lines: list[int]) -> _Finding:
+    probability = facts.column("answer_probability")
+    num_rows, num_checked = len(facts.records), int(np.isfinite(probability).sum())
     checked = f"{num_rows} rows"
-    if check.num_checked < num_rows:
-        checked = f"a random sample of {check.num_checked} of the {num_rows} rows"
-    lines = [
-        (at, s.record, f"the baseline says {_other(s.record)} with {1 - s.probability:.2f}")
-        for at, s in enumerate(check.suspected)
-    ]
-    return _list_rows(
-        "suspected_answers",
-        f"in {checked}, {_count(len(lines), 'answer')} less than {100 * MAX_PROBABILITY:.0f} % probability by what a "
-        "character n-gram baseline learns from the other rows: some are hard, some are mistakes, and a mistake teaches "
-        "the model wrong; check them from the top",
-        lines,
+    if num_checked < num_rows:
+        checked = f"a random sample of {num_checked} of the {num_rows} rows"
+
+    def why(line: int) -> str:
+        return f"the baseline says {_other(facts.records[line])} with {1 - probability[line]:.2f}"
+
+    listed = nsmallest(_NUM_LISTED, lines, key=lambda line: (probability[line], line))
+    return {"checked": checked, "answers": _count(len(lines), "answer")}, *_list_rows(facts.records, listed, why)
+
+
+_FINDINGS: dict[str, Callable[[Facts, list[int]], _Finding]] = {
+    "class_balance": _class_balance,
+    "language_balance": _language_balance,
+    "language_coverage": _language_coverage,
+    "spelled_alike": _spelled_alike,
+    "across_languages": _across_languages,
+    "near_duplicates": _near_duplicates,
+    "exact_duplicates": _exact_duplicates,
+    "suspected_answers": _suspected_answers,
+}
+
+
+def _list_rows(
+    records: Sequence[Record], lines: Iterable[int], why: Callable[[int], str]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    listed = [(records[line], why(line)) for line in lines]
+    return (
+        tuple(record.row for record, _ in listed),
+        tuple(f"{record.label} ({record.language}): marked {record.answer}, {reason}" for record, reason in listed),
     )
 
 
-def _list_rows(kind: str, message: str, lines: list[tuple]) -> Advice | None:
-    """Return the advice with the first rows by sort key; `lines` holds keys, records and what is wrong with each."""
-    if not lines:
-        return None
-    listed = sorted(lines, key=lambda line: line[0])[:_NUM_LISTED]
-    more = f" (the first {_NUM_LISTED} are listed)" if len(lines) > _NUM_LISTED else ""
-    return Advice(
-        kind,
-        message + more,
-        tuple(record.row for _, record, _ in listed),
-        tuple(f"{record.label} ({record.language}): marked {record.answer}, {why}" for _, record, why in listed),
-    )
+def _rarer(sensitive: np.ndarray) -> tuple[int, str]:
+    num_yes = int(sensitive.sum())
+    return min((num_yes, "yes"), (len(sensitive) - num_yes, "no"))
 
 
 def _part(num: int, total: int) -> str:

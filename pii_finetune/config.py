@@ -21,6 +21,7 @@ class DataConfig(Section):
     label_column: str = "label"
     language_column: str = "language"
     sensitive_column: str = "sensitive"
+    category_column: str = "category"  # need not be there; figures are also shown by it, and it is never trained on
     unseen: str | None = "data/unseen_concepts.xlsx"  # rows of concepts outside the workbook; None: not measured
     frozen_test: str | None = None  # a workbook whose rows are the test split of every run; None: some of this one
     max_rows: int = Field(default=1_000_000, gt=0)

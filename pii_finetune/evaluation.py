@@ -49,12 +49,12 @@ class EvaluationReport:
 
     def evidence(self, name: str) -> Evidence:
         """Return what the gate needs of one model."""
-        rows = self.predictions[self.predictions["slice"] == "test"]
+        rows = self.predictions.loc[self.predictions["slice"] == "test"]
         return Evidence(
             metrics=self.test[name],
-            expected=(rows["expected"] == "yes").to_numpy(),
-            answered=(rows[f"{name}_answer"] == "yes").to_numpy(),
-            groups=rows["group"].to_numpy(),
+            expected=np.asarray(rows["expected"] == "yes"),
+            answered=np.asarray(rows[f"{name}_answer"] == "yes"),
+            groups=np.asarray(rows["group"]),
             by_language=self.by_language[name],
         )
 

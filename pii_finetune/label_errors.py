@@ -3,7 +3,6 @@
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -15,54 +14,38 @@ from pii_finetune.labels import spell_out
 from pii_finetune.records import Record
 from pii_finetune.splits import group_labels
 
-MAX_PROBABILITY = 0.05  # of the given answer, for a row to be suspected
 MAX_CHECKED = 20_000  # a random sample above it: all of a million rows would take minutes and gigabytes
 _NUM_FOLDS = 5
 _FIRST_PRIVATE = 0xE000  # private-use characters stand for languages: a name's n-grams would be read as a label's
 
 
-@dataclass(frozen=True)
-class Suspicion:
-    """A row and the out-of-fold probability, in [0, 1], of the answer it was given."""
-
-    record: Record
-    probability: float
-
-
-@dataclass(frozen=True)
-class LabelCheck:
-    """What cross-validation says; `suspected` has the least probable answers first."""
-
-    suspected: tuple[Suspicion, ...]
-    num_checked: int
-
-
-def check_labels(records: Sequence[Record], seed: int) -> LabelCheck | None:
+def answer_probability(records: Sequence[Record], seed: int) -> np.ndarray:
     """Compare each answer with that of a character n-gram classifier that has not seen the row, nor any row like it.
 
-    None: too few different labels of an answer to cross-validate. Above MAX_CHECKED rows a random sample is checked.
-    On the shipped workbook, where it is right on 3 rows of 4, 5 of 20 flipped answers come among the top 100 of 4942
-    (mean of 10 seeds; 0.4 by chance): a list to start with, not a proof that the rest is right.
+    On the shipped workbook, where it is right on 3 rows of 4, 5 of 20 flipped answers come among the 100 least probable
+    of 4942 (mean of 10 seeds; 0.4 by chance): a list to start with, not a proof that the rest is right.
+
+    Returns:
+        The probability of each row's given answer, float64 of shape (len(records),). NaN: not checked, for there are
+        too few different labels of an answer to cross-validate, or the row is not in the sample of MAX_CHECKED.
 
     Source: out-of-sample probabilities of the given label are the signal of confident learning (Northcutt et al. 2021,
-    arXiv:1911.00068); the fixed threshold is simpler than its per-class ones.
+    arXiv:1911.00068); a fixed threshold on them is simpler than its per-class ones.
     """
+    checked = np.arange(len(records))
     if len(records) > MAX_CHECKED:
-        drawn = np.random.default_rng(seed).choice(len(records), MAX_CHECKED, replace=False)
-        records = [records[at] for at in np.sort(drawn)]
-    probabilities = _out_of_fold(records, seed)
+        checked = np.sort(np.random.default_rng(seed).choice(len(records), MAX_CHECKED, replace=False))
+    sample = [records[at] for at in checked.tolist()]
+    found = np.full(len(records), np.nan)
+    probabilities = _out_of_fold(sample, seed)
     if probabilities is None:
-        return None
-    sensitive = np.array([r.sensitive for r in records])
+        return found
+    sensitive = np.array([r.sensitive for r in sample])
     for rows in (sensitive, ~sensitive):
         if np.median(probabilities[rows]) < 0.5:  # it has not learnt this answer, rare or not to be told by spelling
             probabilities[rows] = 1  # so that it contradicts most of its rows says nothing of any one
-    suspected = tuple(
-        Suspicion(records[at], float(probabilities[at]))
-        for at in np.argsort(probabilities, kind="stable")
-        if probabilities[at] < MAX_PROBABILITY
-    )
-    return LabelCheck(suspected, len(records))
+    found[checked] = probabilities
+    return found
 
 
 def _out_of_fold(records: Sequence[Record], seed: int) -> np.ndarray | None:

@@ -1,5 +1,6 @@
 """The second reader of .ods spreadsheets: formulas, merged and filled cells of one table."""
 
+import re
 import zipfile
 from pathlib import Path
 from xml.parsers import expat
@@ -9,6 +10,7 @@ from pii_finetune.errors import BadWorkbookError
 from pii_finetune.xlsx_scan import MAX_CELLS, SheetScan
 
 _NUM_COLUMNS = 1 << 14
+_NAMESPACE = re.compile(r"^(?:[a-z]+:)?=?")  # of:= in of:=A2
 
 
 def scan_table(path: Path, archive: zipfile.ZipFile, table: str, max_rows: int) -> SheetScan:
@@ -62,6 +64,9 @@ class _Handler:
         if "table:formula" in attributes:
             rows = range(self.row, self.next_row)
             self.scan.formulas.extend(row * _NUM_COLUMNS + column for row in rows for column in columns)
+            if columns:
+                formula = _NAMESPACE.sub("=", attributes["table:formula"], count=1)
+                self.scan.keep_text(self.row * _NUM_COLUMNS + self.first, formula)
         height = _count(attributes, "table:number-rows-spanned")
         width = _count(attributes, "table:number-columns-spanned")
         if height * width > 1:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -11,7 +12,7 @@ from pii_finetune.evaluation import EvaluationReport
 from pii_finetune.metrics import Metrics, reliability_curve
 from pii_finetune.plots import COLOURS, NAMES, tidy
 
-_SVG = {"svg.fonttype": "none", "svg.hashsalt": "pii-finetune", "font.family": "sans-serif"}
+_SVG: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "pii-finetune", "font.family": "sans-serif"}
 
 
 def svg_of(figure: Figure, label: str) -> str:
@@ -63,7 +64,7 @@ def plot_parts(parts: Mapping[str, Mapping[str, Metrics]], names: list[str], fig
 
 
 def plot_reliability(expected: np.ndarray, before: np.ndarray, after: np.ndarray) -> Figure:
-    """What was said beside what is right, before and after calibration: what is on the diagonal can be taken at its word.
+    """What was said beside what is right, before and after calibration: on the diagonal it is the same.
 
     Args:
         expected: (N,) bool: sensitive.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from scipy.special import expit
@@ -46,7 +47,7 @@ def render_run_report(facts: RunFacts) -> str:
     )
     environment.filters["figure"] = _figure
     report = facts.evaluation
-    tested = report.predictions[report.predictions["slice"] == "test"]
+    tested = report.predictions.loc[report.predictions["slice"] == "test"]
     production = "production" in report.test
     compared = [_CANDIDATE, *(["production"] if production else [])]
     return environment.get_template("run_report.html.jinja").render(
@@ -62,9 +63,9 @@ def render_run_report(facts: RunFacts) -> str:
         categories=_categories(report, compared),
         reliability=_svg(
             plot_reliability(
-                (tested["expected"] == "yes").to_numpy(),
-                expit(tested[f"{_CANDIDATE}_margin"].to_numpy()),
-                tested[f"{_CANDIDATE}_probability"].to_numpy(),
+                np.asarray(tested["expected"] == "yes"),
+                expit(np.asarray(tested[f"{_CANDIDATE}_margin"])),
+                np.asarray(tested[f"{_CANDIDATE}_probability"]),
             ),
             "What was said beside what is right",
         ),
@@ -122,8 +123,8 @@ def _per_hundred(share: float) -> str:
 
 
 def _mistakes(tested: pd.DataFrame) -> dict[str, Any]:
-    wrong = tested[tested[f"{_CANDIDATE}_answer"] != tested["expected"]]
-    missed, alarms = (wrong[wrong["expected"] == answer] for answer in ("yes", "no"))
+    wrong = tested.loc[tested[f"{_CANDIDATE}_answer"] != tested["expected"]]
+    missed, alarms = (wrong.loc[wrong["expected"] == answer] for answer in ("yes", "no"))
     return {
         "missed": len(missed),
         "alarms": len(alarms),
@@ -134,7 +135,7 @@ def _mistakes(tested: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _worst(rows: pd.DataFrame, *, ascending: bool) -> list[dict[str, Any]]:
+def _worst(rows: pd.DataFrame, *, ascending: bool) -> list[dict[Any, Any]]:
     chosen = rows.sort_values(f"{_CANDIDATE}_probability", ascending=ascending, kind="stable").head(_NUM_MISTAKES // 2)
     return [
         {
@@ -150,11 +151,10 @@ def _worst(rows: pd.DataFrame, *, ascending: bool) -> list[dict[str, Any]]:
 def _changes(tested: pd.DataFrame) -> dict[str, Any]:
     """Return where the candidate and the model in production differ: which of them is right."""
     now, before = (tested[f"{name}_answer"] == tested["expected"] for name in (_CANDIDATE, "production"))
-    worse = tested[before & ~now]
+    worse = tested.loc[before & ~now]
     return {
-        "better": int((now & ~before).sum()),
+        "better": len(tested.loc[now & ~before]),
         "worse": len(worse),
-        "same": int((now == before).sum()),
         "rows": worse.head(_NUM_CHANGES).to_dict("records"),
     }
 

@@ -16,20 +16,23 @@ _NOT_LATIN = frozenset(
 )
 
 
-def poses_as_latin(label: str, language: str | None) -> bool:
-    """Return whether a word mixes Latin with lookalike letters, or is all lookalikes in a language of Latin script.
+def posing_letters(label: str, language: str | None) -> str:
+    """Return the lookalike letters of the first word that mixes them with Latin ones, or has no others.
+
+    A word of lookalikes only is honest in a language of another script. Empty: nothing poses.
 
     Source: Unicode Technical Standard 39 (confusables, mixed-script detection), for the scripts that matter here.
     """
     if not _OTHER.search(label):
-        return False
+        return ""
     for word in _WORD.findall(label):
-        strangers = [letter for letter in word if _OTHER.match(letter)]
+        strangers = dict.fromkeys(letter for letter in word if _OTHER.match(letter))
         if not strangers:
             continue
         if _LATIN.search(word):
-            if any(letter in _GREEK_TWINS or not "\u0370" <= letter <= "\u03ff" for letter in strangers):
-                return True
+            posing = [letter for letter in strangers if letter in _GREEK_TWINS or not "\u0370" <= letter <= "\u03ff"]
+            if posing:
+                return "".join(posing)
         elif language not in _NOT_LATIN and all(letter in _GREEK_TWINS | _CYRILLIC_TWINS for letter in word):
-            return True
-    return False
+            return "".join(strangers)
+    return ""

@@ -74,8 +74,8 @@ def _raw(book: CalamineWorkbook, sheet: str, scan: SheetScan, path: Path, notes:
 
 def _special_kinds(
     scan: SheetScan, where: str, positions: Sequence[int], filled: Sequence[set[int]]
-) -> dict[tuple[int, int], str]:
-    """Return the kinds that only the scan knows, by row number and place in `positions`.
+) -> dict[tuple[int, int], tuple[str, str | None]]:
+    """Return the kinds, and texts to show, that only the scan knows, by row number and place in `positions`.
 
     Raises:
         BadWorkbookError: the two readers do not agree on which cells hold something.
@@ -93,12 +93,16 @@ def _special_kinds(
                 f"{where}: two readers do not agree on row {min(unseen):,} and {len(unseen) - 1:,} more, so the file "
                 "is damaged or made to deceive; open it in a spreadsheet program and save it again"
             )
-    kinds: dict[tuple[int, int], str] = {}
+    kinds: dict[tuple[int, int], tuple[str, str | None]] = {}
     for top, left, bottom, right in scan.merged:
         touched = [at for column, at in place.items() if left <= column <= right]
         if (top, left) != (bottom, right) and touched:
             last = min(bottom, scan.last_row)
-            kinds |= {(row + 1, at): "merged" for row in range(max(top, 1), last + 1) for at in touched}
+            kinds |= {(row + 1, at): ("merged", None) for row in range(max(top, 1), last + 1) for at in touched}
     for found, kind in ((scan.errors, "error"), (scan.formulas, "formula")):
-        kinds |= {((cell >> 14) + 1, place[cell & 0x3FFF]): kind for cell in found if cell & 0x3FFF in place}
+        kinds |= {
+            ((cell >> 14) + 1, place[cell & 0x3FFF]): (kind, scan.texts.get(cell))
+            for cell in found
+            if cell & 0x3FFF in place
+        }
     return kinds

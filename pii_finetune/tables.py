@@ -18,7 +18,10 @@ _ERROR = re.compile(r"#(N/A|DIV/0!|REF!|VALUE!|NAME\?|NULL!|NUM!|SPILL!|CALC!)")
 
 @dataclass(frozen=True)
 class FoundTable:
-    """One table as read: `row` (its number as its program shows it) and text and `<name>_kind` for each of COLUMNS."""
+    """One table as read: `row` (its number as its program shows it), text and `<name>_kind` for each of COLUMNS.
+
+    Where there is one, the column that names categories is `category`.
+    """
 
     sheet: str
     rows: pa.Table
@@ -34,8 +37,11 @@ class RawTable:
     header: list[str]
     rows: Iterable[tuple[int, Sequence[object]]]
     notes: list[str] = field(default_factory=list)
-    # Given the positions of the columns and the (row, column) cells found filled, what else is known of cells.
-    special_kinds: Callable[[Sequence[int], Sequence[set[int]]], dict[tuple[int, int], str]] | None = None
+    # Given the positions of the columns and the (row, column) cells found filled: kinds of other cells, and their texts
+    # where these are not what the cell shows.
+    special_kinds: (
+        Callable[[Sequence[int], Sequence[set[int]]], dict[tuple[int, int], tuple[str, str | None]]] | None
+    ) = None
 
 
 def read_table(path: Path, config: DataConfig) -> FoundTable:
@@ -68,10 +74,13 @@ def _collect(path: Path, config: DataConfig, raw: RawTable) -> FoundTable:
     where = f"{path}, sheet {raw.sheet!r}" if raw.sheet else str(path)
     wanted = (config.label_column, config.language_column, config.sensitive_column)
     positions = [_find_column(name, raw.header, where) for name in wanted]
+    has_category = _count_columns(config.category_column, raw.header) > 0
+    category_at = _find_column(config.category_column, raw.header, where) if has_category else None
     numbers: list[int] = []
     texts: list[list[str | None]] = [[], [], []]
     kinds: list[list[str]] = [[], [], []]
     filled: list[set[int]] = [set(), set(), set()]
+    categories: list[str | None] = []
     for number, cells in raw.rows:
         found = [read_cell(cells[at]) if at < len(cells) else (None, "empty") for at in positions]
         if len(numbers) >= config.max_rows and any(kind != "empty" for _, kind in found):
@@ -79,23 +88,40 @@ def _collect(path: Path, config: DataConfig, raw: RawTable) -> FoundTable:
                 f"{where}: has more rows than data.max_rows = {config.max_rows:,}; raise it if that is meant"
             )
         numbers.append(number)
+        if category_at is not None:
+            text, kind = read_cell(cells[category_at]) if category_at < len(cells) else (None, "empty")
+            categories.append(text if kind == "text" else None)
         for at, (text, kind) in enumerate(found):
             texts[at].append(text)
             kinds[at].append(kind)
             if kind != "empty":
                 filled[at].add(number)
-    if raw.special_kinds is not None:
-        first = numbers[0] if numbers else 0
-        for (number, at), kind in raw.special_kinds(positions, filled).items():
-            if 0 <= number - first < len(numbers):
-                kinds[at][number - first] = kind
+    _apply_special_kinds(raw, positions, filled, numbers, texts, kinds)
     keep = [at for at in range(len(numbers)) if any(column[at] != "empty" for column in kinds)]
     columns: dict[str, Any] = {"row": pa.array([numbers[at] for at in keep], pa.int64())}
     for name, text, kind in zip(COLUMNS, texts, kinds, strict=True):
         columns[name] = pa.array([text[at] for at in keep], pa.large_string())
         columns[f"{name}_kind"] = pa.array([kind[at] for at in keep], pa.string())
-    used = tuple(name for at, name in enumerate(raw.header) if name and at not in positions)
+    if category_at is not None:
+        columns["category"] = pa.array([categories[at] for at in keep], pa.string())
+    used = tuple(name for at, name in enumerate(raw.header) if name and at not in (*positions, category_at))
     return FoundTable(raw.sheet, pa.table(columns), used, tuple(raw.notes))
+
+
+def _apply_special_kinds(
+    raw: RawTable,
+    positions: Sequence[int],
+    filled: Sequence[set[int]],
+    numbers: Sequence[int],
+    texts: list[list[str | None]],
+    kinds: list[list[str]],
+) -> None:
+    if raw.special_kinds is None or not numbers:
+        return
+    for (number, at), (kind, text) in raw.special_kinds(positions, filled).items():
+        if 0 <= (place := number - numbers[0]) < len(numbers):
+            kinds[at][place] = kind
+            texts[at][place] = text or texts[at][place]
 
 
 def read_cell(cell: object) -> tuple[str | None, str]:
@@ -113,6 +139,10 @@ def read_cell(cell: object) -> tuple[str | None, str]:
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)
     return str(cell)[:400], "number" if isinstance(cell, (int, float)) else "other"
+
+
+def _count_columns(wanted: str, header: list[str]) -> int:
+    return sum(name.casefold() == wanted.strip().casefold() for name in header)
 
 
 def _find_column(wanted: str, header: list[str], where: str) -> int:

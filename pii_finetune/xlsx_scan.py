@@ -4,6 +4,7 @@ import posixpath
 import re
 import zipfile
 from array import array
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
@@ -12,6 +13,8 @@ from pii_finetune.archive import parse_part
 from pii_finetune.errors import BadWorkbookError
 
 MAX_CELLS = 20_000_000
+_MAX_TEXTS, _MAX_TEXTS_OF_COLUMN = 100_000, 1_000  # formulas and errors whose text is kept, to be shown
+_MAX_TEXT = 80
 _NUM_COLUMNS = 1 << 14  # of a sheet
 _REFERENCE = re.compile(r"([A-Z]{1,3})([0-9]{1,7})")
 
@@ -23,11 +26,22 @@ class SheetScan:
     filled: "array[int]" = field(default_factory=lambda: array("Q"))
     formulas: "array[int]" = field(default_factory=lambda: array("Q"))
     errors: "array[int]" = field(default_factory=lambda: array("Q"))
+    texts: dict[int, str] = field(default_factory=dict)  # of the first formulas (=A2) and errors (#N/A), by cell
     merged: list[tuple[int, int, int, int]] = field(default_factory=list)  # first row, column, last row, column
     hidden_rows: int = 0
     dimension: tuple[int, int, int, int] | None = None
     last_row: int = -1
     last_column: int = -1
+    num_texts: Counter[int] = field(default_factory=Counter)  # by column
+
+    def keep_text(self, cell: int, text: str) -> None:
+        """Begin, or add to, what a message shows of a formula or an error; a file cannot make it large."""
+        column = cell % _NUM_COLUMNS
+        if cell not in self.texts:
+            if len(self.texts) >= _MAX_TEXTS or self.num_texts[column] >= _MAX_TEXTS_OF_COLUMN:
+                return
+            self.num_texts[column] += 1
+        self.texts[cell] = (self.texts.get(cell, "") + text)[:_MAX_TEXT]
 
 
 def scan_sheet(path: Path, archive: zipfile.ZipFile, sheet: str, max_rows: int) -> SheetScan:
@@ -40,7 +54,7 @@ def scan_sheet(path: Path, archive: zipfile.ZipFile, sheet: str, max_rows: int) 
     scan = SheetScan()
     where = f"{path}, sheet {sheet!r}"
     parser = expat.ParserCreate()
-    parser.StartElementHandler = _Handler(scan, where, max_rows).start
+    parser.StartElementHandler = _Handler(scan, where, max_rows, parser).start
     parse_part(path, archive, _sheet_part(path, archive, sheet), parser)
     if (scan.last_row + 1) * (scan.last_column + 1) > 4 * MAX_CELLS:
         raise BadWorkbookError(
@@ -58,22 +72,16 @@ def scan_sheet(path: Path, archive: zipfile.ZipFile, sheet: str, max_rows: int) 
 class _Handler:
     """Receives the start of each element; positions may be left out, and then follow the cell before."""
 
-    def __init__(self, scan: SheetScan, where: str, max_rows: int) -> None:
-        self.scan, self.where, self.max_rows = scan, where, max_rows
+    def __init__(self, scan: SheetScan, where: str, max_rows: int, parser: expat.XMLParserType) -> None:
+        self.scan, self.where, self.max_rows, self.parser = scan, where, max_rows, parser
         self.row, self.column = -1, -1
         self.counted = False  # a cell is filled once, whatever it holds
+        self.is_error = False
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         tag = name.rpartition(":")[2]
         if tag in ("v", "is", "f"):
-            if self.row < 0 or self.column < 0:
-                return
-            cell = self.row * _NUM_COLUMNS + self.column
-            if not self.counted:
-                self.counted = True
-                self._fill(cell)
-            if tag == "f":
-                self.scan.formulas.append(cell)
+            self._start_content(tag)
         elif tag == "c":
             self._start_cell(attributes)
         elif tag == "row":
@@ -84,6 +92,33 @@ class _Handler:
                 self.scan.merged.append(area)
         elif tag == "dimension":
             self.scan.dimension = _area(attributes.get("ref", ""))
+
+    def _start_content(self, tag: str) -> None:
+        if self.row < 0 or self.column < 0:
+            return
+        cell = self.row * _NUM_COLUMNS + self.column
+        if not self.counted:
+            self.counted = True
+            self._fill(cell)
+        if tag == "f":
+            self.scan.formulas.append(cell)
+            self._listen(cell, "=")
+        elif self.is_error:
+            self._listen(cell, "")
+
+    def _listen(self, cell: int, before: str) -> None:
+        """Keep the text of the element just begun; text is not listened to elsewhere, which would take seconds."""
+        if cell in self.scan.texts:
+            return  # a formula that gave an error: the formula is shown
+
+        def stop(_name: str) -> None:
+            self.parser.CharacterDataHandler = self.parser.EndElementHandler = None
+            if self.scan.texts.get(cell) == "=":
+                self.scan.keep_text(cell, "…")  # shared with another cell, which has its text
+
+        self.scan.keep_text(cell, before)
+        self.parser.CharacterDataHandler = lambda text: self.scan.keep_text(cell, text)
+        self.parser.EndElementHandler = stop
 
     def _fill(self, cell: int) -> None:
         scan = self.scan
@@ -111,7 +146,8 @@ class _Handler:
                     "readers may disagree on it; save it again in a spreadsheet program"
                 )
             self.column = position[1]
-        if attributes.get("t") == "e":
+        self.is_error = attributes.get("t") == "e"
+        if self.is_error:
             self.scan.errors.append(self.row * _NUM_COLUMNS + self.column)
 
     def _start_row(self, attributes: dict[str, str]) -> None:

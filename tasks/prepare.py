@@ -10,7 +10,6 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 
-from pii_finetune.advice import advise
 from pii_finetune.config import RunConfig
 from pii_finetune.data_report import NUM_SHOWN, bad_cells, render_html
 from pii_finetune.dataset_log import log_rows, production_rows
@@ -36,11 +35,10 @@ def check_settings(profile: str, data: str | None, overrides: dict[str, Any] | N
 def validate_workbook(config: RunConfig, run: TrackedRun) -> ValidationReport:
     """Validate the workbook; Data Docs and the report are kept in MLflow whatever the result."""
     docs = resolve(config.output_dir) / run.run_id / "data-docs"
-    report = validate(read_workbook(config.data), docs, config.data)
-    advice = advise(report.records, config.data.seed) if report.records else ()
+    report = validate(read_workbook(config.data), docs, config.data, advice_seed=config.data.seed)
     with parent_run(run):
         mlflow.log_artifacts(str(docs), "data-docs")
-        mlflow.log_text(render_html(report, advice), "data-report.html")
+        mlflow.log_text(render_html(report, report.advice), "data-report.html")
     if cells := bad_cells(report):
         create_table_artifact(
             [asdict(cell) for cell in cells[:NUM_SHOWN]],
@@ -52,7 +50,7 @@ def validate_workbook(config: RunConfig, run: TrackedRun) -> ValidationReport:
     lines += "".join(f"\n- left out: {problem_line(problem)}" for problem in report.dropped)
     lines += "".join(f"\n- {note}" for note in report.notes)
     lines += "".join(f"\n- {count:,} {what}" for what, count in report.normalised.items())
-    lines += "".join(f"\n- {each.kind.replace('_', ' ')}: {each.message}" for each in advice)
+    lines += "".join(f"\n- {each.kind.replace('_', ' ')}: {each.message}" for each in report.advice)
     create_markdown_artifact(
         f"### {report.path.name}\n\n"
         f"{report.num_expectations - len(report.problems)} of {report.num_expectations} expectations hold. "

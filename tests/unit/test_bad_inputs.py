@@ -169,7 +169,7 @@ def test_formulas_are_named_with_and_without_a_stored_value(book: Path):
     workbook.worksheets[0].append(["=A2", "English", "no"])
     workbook.save(book)
     (problem,) = report_on(book).problems
-    assert (problem.column, problem.rows) == ("label", (32,))
+    assert (problem.column, problem.rows, problem.found) == ("label", (32,), ("'=A2'",))
     assert "the cell is a formula" in problem.message
 
     def store_a_value(parts: dict[str, bytes]) -> None:
@@ -178,6 +178,31 @@ def test_formulas_are_named_with_and_without_a_stored_value(book: Path):
 
     (problem,) = report_on(repack(book, store_a_value)).problems
     assert "the cell is a formula" in problem.message
+    assert problem.found == ("'=A2'",)
+
+
+def test_formulas_and_errors_are_shown_as_the_sheet_has_them(book: Path):
+    workbook = load_workbook(book)
+    for row in (
+        ['=IF(A2>"a&b", "<x>", "y")', "=B2", "no"],  # 32
+        ["#N/A", "#REF!", "no"],
+        ["=" + "+".join(["A2"] * 90), "English", "no"],
+        ["=A3", "English", "no"],  # 35: made to share a formula below
+    ):
+        workbook.worksheets[0].append(row)
+    workbook.save(book)
+
+    def share(parts: dict[str, bytes]) -> None:
+        assert b"<f>A3</f>" in parts[SHEET]
+        parts[SHEET] = parts[SHEET].replace(b"<f>A3</f>", b'<f t="shared" si="0"/>')
+
+    found = {p.expectation: dict(zip(p.rows, p.found, strict=True)) for p in report_on(repack(book, share)).problems}
+    assert found == {
+        "label_formula": {32: '\'=IF(A2>"a&b", "<x>", "y")\'', 34: f"'{('=' + 'A2+' * 90)[:40]}…'", 35: "'=…'"},
+        "label_error": {33: "'#N/A'"},
+        "language_formula": {32: "'=B2'"},
+        "language_error": {33: "'#REF!'"},
+    }
 
 
 def test_errors_merged_cells_and_values_that_are_no_text_are_named(book: Path):
@@ -212,6 +237,7 @@ def test_letters_that_pose_as_latin_ones_are_named(tmp_path: Path):
     ]
     (problem,) = report_on(write(tmp_path / "book.xlsx", *rows)).problems
     assert (problem.column, problem.rows) == ("label", (32, 33))
+    assert problem.found[0] == "'\u0440assport' (\u0440 U+0440 CYRILLIC)"
 
 
 def test_what_a_person_would_put_right_is_put_right_and_counted(tmp_path: Path):
@@ -292,7 +318,8 @@ def test_formulas_and_repeated_rows_of_an_ods_are_seen(tmp_path: Path):
     path = write_ods(tmp_path / "book.ods", rows, repeat={31: 3})
     report = report_on(path)
     assert report.num_rows == 34
-    assert [problem.rows for problem in report.problems if "formula" in problem.message] == [(35,)]
+    (problem,) = report.problems
+    assert (problem.rows, problem.found) == ((35,), ("'=1+1'",))
 
 
 def test_merged_cells_of_an_ods_are_named(tmp_path: Path):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from pii_finetune.calibration import Calibration
 from pii_finetune.evaluation import EvaluationReport, evaluate
 from pii_finetune.records import Record
-from pii_finetune.calibration import Calibration
 from pii_finetune.scores import Question, Scores
 
 TEST = [

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -5,9 +6,10 @@ import pandas as pd
 import pytest
 
 from pii_finetune.errors import BadWorkbookError
+from pii_finetune.expectations import MAX_LABEL_CHARACTERS
 from pii_finetune.records import Record
 from pii_finetune.tables import COLUMNS, read_cell
-from pii_finetune.validation import MAX_LABEL_CHARACTERS, Problem, ValidationReport, problem_line, validate
+from pii_finetune.validation import Problem, ValidationReport, problem_line, validate
 from pii_finetune.workbook import Table
 
 GOOD = [(f"label {at}", "English", "yes" if at % 2 else "no") for at in range(20)]  # rows 2 to 21
@@ -51,6 +53,7 @@ def test_cells_are_normalised_and_counted():
 def test_exact_duplicates_are_left_out_and_counted():
     report = validate(table(*GOOD, ("label  0", "en", "no")), None)
     assert (len(report.records), report.num_duplicates) == (20, 1)
+    assert [copy.row for copy in report.copies] == [22]
 
 
 def test_the_fingerprint_does_not_depend_on_formatting_or_order():
@@ -88,6 +91,7 @@ def test_a_label_may_have_different_answers_in_different_languages():
 def test_a_table_is_refused_as_a_whole_if_it_is_too_short_or_has_one_answer():
     found = validate(table(("a", "English", "yes"), ("b", "English", "yes")), None).problems
     assert [problem.rows for problem in found] == [(), ()]
+    assert found[0].message.startswith("2 rows were given: too few to learn from")
     assert "give at least 20" in found[0].message
     assert "both answers must occur" in found[1].message
 
@@ -109,6 +113,27 @@ def test_data_docs_are_written_and_hold_no_cell_of_a_bad_row(tmp_path: Path):
     pages = [page.read_text(encoding="utf-8") for page in (tmp_path / "docs").rglob("*.html")]
     assert len(pages) > 1
     assert not [page for page in pages if "secret" in page]
+    assert any("label_control (critical)" in page and re.search(r"<br>Rows: 22\s*</", page) for page in pages)
+    assert not any("advice" in page for page in pages)
+
+
+def test_one_site_of_data_docs_shows_errors_and_advice_and_no_cell(tmp_path: Path):
+    rows = [("topsecret 1", "en", "yes"), ("topsecret-1", "en", "no"), ("topsecret 1", "en", "yes")]
+    report = validate(table(*GOOD, *rows), tmp_path, advice_seed=0)
+    assert {"spelled_alike": "warning", "exact_duplicates": "info"}.items() <= {
+        each.kind: each.severity for each in report.advice
+    }.items()
+    pages = {page.parts[-4]: page.read_text(encoding="utf-8") for page in (tmp_path / "validations").rglob("*.html")}
+    assert pages.keys() == {"labels", "advice"}
+    assert "spelled_alike (warning): rows of one language that the model reads as one text" in pages["advice"]
+    assert "<br>2 rows are spelled as another row of the same language with the other answer" in pages["advice"]
+    assert re.search(r"<br>Rows: 22, 23\s*</", pages["advice"])
+    assert not [page for page in tmp_path.rglob("*.html") if "secret" in page.read_text(encoding="utf-8")]
+
+
+def test_rows_that_cannot_be_used_are_not_advised_on():
+    assert validate(table(*GOOD, ("a", "Klingon", "no")), None, advice_seed=0).advice == ()
+    assert validate(table(*GOOD, ("label  0", "en", "no")), None).advice == ()
 
 
 def test_a_message_lists_a_hundred_rows_at_most():

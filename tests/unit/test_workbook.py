@@ -1,11 +1,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from openpyxl import Workbook, load_workbook
 
 from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError
+from pii_finetune.validation import validate
 from pii_finetune.workbook import read_workbook
 
 HEADER = ("label", "language", "sensitive")
@@ -116,3 +118,18 @@ def test_a_path_that_leads_nowhere_or_to_a_folder_is_refused(tmp_path: Path):
         read_workbook(settings(tmp_path / "none.xlsx"))
     with pytest.raises(BadWorkbookError, match="is not a file"):
         read_workbook(settings(tmp_path))
+
+
+def test_a_column_of_categories_is_read_and_no_part_of_the_fingerprint(tmp_path: Path):
+    rows = [(f"label {at}", "English", "yes" if at % 2 else "no") for at in range(20)]
+    plain, named = tmp_path / "plain.csv", tmp_path / "named.csv"
+    pd.DataFrame(rows, columns=["label", "language", "sensitive"]).to_csv(plain, index=False)
+    frame = pd.DataFrame(rows, columns=["label", "language", "sensitive"])
+    frame.assign(Category=["health ", None, *["work"] * 18]).to_csv(named, index=False)
+    reports = []
+    for path in (plain, named):
+        config = DataConfig(workbook=str(path), validation_fraction=0.1, test_fraction=0.2, seed=0)
+        reports.append(validate(read_workbook(config), None).require_valid())
+    assert [r.category for r in reports[1].records[:3]] == ["health", "", "work"]
+    assert reports[1].extra_columns == ()
+    assert reports[0].fingerprint == reports[1].fingerprint
