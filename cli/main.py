@@ -1,8 +1,8 @@
-"""`pii-finetune`: run, validate, score, export, data, doctor. Exit code 0: done, 1: failed, 2: bad usage or input."""
+"""`pii-finetune` and its commands. Exit code 0: done, 1: failed, 2: bad usage or bad input."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pii_finetune import __version__
@@ -63,10 +63,28 @@ def build_parser() -> argparse.ArgumentParser:
         "--model", default="models:/pii-dpo/Production", metavar="URI", help="an MLflow model (default: %(default)s)"
     )
 
+    _add_registry_commands(commands)
+
     _add_data_command(commands.add_parser("data", help="build a workbook from data of another form"))
 
     commands.add_parser("doctor", help="show what this machine has and what is missing")
     return parser
+
+
+def _add_registry_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    promote = commands.add_parser("promote", help="put a registered version into production by hand")
+    promote.add_argument("version", metavar="VERSION", help="the version's number")
+    promote.add_argument("--reason", required=True, metavar="TEXT", help="why; kept in the history")
+    rollback = commands.add_parser("rollback", help="put the version before back into production")
+    rollback.add_argument("--reason", default="rolled back by hand", metavar="TEXT", help="why; kept in the history")
+    history = commands.add_parser("history", help="who put which version into production, when and why")
+    for command in (promote, rollback, history):
+        command.add_argument(
+            "--model",
+            default="pii-dpo",
+            metavar="NAME",
+            help="the registered model (default: %(default)s); pii-dpo and pii-sft of one run move together",
+        )
 
 
 def _add_data_command(data: argparse.ArgumentParser) -> None:
@@ -116,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = build_parser().parse_args(arguments)
     try:
-        return _run_command(options)
+        return _COMMANDS[options.command](options)
     except UserError as error:
         print(f"pii-finetune: {error}", file=sys.stderr)
         return 2
@@ -125,31 +143,72 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _run_command(options: argparse.Namespace) -> int:
-    if options.command == "run":
-        from cli.run import run
+def _run(options: argparse.Namespace) -> int:
+    from cli.run import run
 
-        return run(options.profile, options.config, options.data, options.assignments)
-    if options.command == "validate":
-        from cli.validate import Pages, validate
+    return run(options.profile, options.config, options.data, options.assignments)
 
-        pages = Pages(docs=options.docs, report=options.report, fixed=options.fixed)
-        return validate(options.file, pages, options.against, options.assignments)
-    if options.command == "score":
-        from cli.score import score
 
-        return score(options.file, options.out, options.model)
-    if options.command == "export":
-        from cli.export import export
+def _validate(options: argparse.Namespace) -> int:
+    from cli.validate import Pages, validate
 
-        return export(options.out, options.model, options.merged)
-    if options.command == "data":
-        from cli.data import from_ai4privacy
+    pages = Pages(docs=options.docs, report=options.report, fixed=options.fixed)
+    return validate(options.file, pages, options.against, options.assignments)
 
-        return from_ai4privacy(options.source, options.out, options.min_count, options.negatives_per_positive)
+
+def _score(options: argparse.Namespace) -> int:
+    from cli.score import score
+
+    return score(options.file, options.out, options.model)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from cli.export import export
+
+    return export(options.out, options.model, options.merged)
+
+
+def _promote(options: argparse.Namespace) -> int:
+    from cli.registry import promote
+
+    return promote(options.model, options.version, options.reason)
+
+
+def _roll_back(options: argparse.Namespace) -> int:
+    from cli.registry import rollback
+
+    return rollback(options.model, options.reason)
+
+
+def _show_history(options: argparse.Namespace) -> int:
+    from cli.registry import history
+
+    return history(options.model)
+
+
+def _build_data(options: argparse.Namespace) -> int:
+    from cli.data import from_ai4privacy
+
+    return from_ai4privacy(options.source, options.out, options.min_count, options.negatives_per_positive)
+
+
+def _examine(_: argparse.Namespace) -> int:
     from cli.doctor import doctor
 
     return doctor()
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "run": _run,
+    "validate": _validate,
+    "score": _score,
+    "export": _export,
+    "promote": _promote,
+    "rollback": _roll_back,
+    "history": _show_history,
+    "data": _build_data,
+    "doctor": _examine,
+}
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ class Stack:
             "PREFECT_CLI_PROMPT": "false",
             "PII_FINETUNE_ROOT": str(ROOT),
             "MLFLOW_TRACKING_URI": self.mlflow,
+            # The worker promotes through the server, a person beside it straight in the store: one lock for both.
+            "PII_FINETUNE_LOCK_URI": f"sqlite:///{store / 'mlflow.db'}",
             "PATH": f"{_BIN}{os.pathsep}{os.environ.get('PATH', '')}",
         }
         self._processes: list[tuple[str, subprocess.Popen[str]]] = []

@@ -41,5 +41,13 @@ class MissingServerError(UserError):
     """The MLflow server that was named does not answer."""
 
 
+class PromotionRefusedError(UserError):
+    """A version cannot be put into production as things are: nothing, or nothing but repairs, was changed."""
+
+
+class PromotionLockedError(PromotionRefusedError):
+    """Another promotion holds the lock for too long, or the lock cannot be had or was lost."""
+
+
 class TrainingDivergedError(PiiFinetuneError, RuntimeError):
     """The loss or a gradient became NaN or infinite; the adapter is worthless and is not kept."""

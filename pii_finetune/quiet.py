@@ -23,14 +23,19 @@ def quiet_loggers() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+def quiet_warnings() -> None:
+    """Silence the warnings of libraries; imports nothing itself."""
+    for library in ("mlflow", "transformers", "trl", "peft", "torch", "pydantic"):
+        warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
+    warnings.filterwarnings("ignore", message=".*Model registry stages will be removed", category=FutureWarning)
+
+
 def quiet_libraries() -> None:
     """Silence progress bars, notes and deprecation warnings that a user of this project can do nothing about."""
     quiet_loggers()
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for library in ("mlflow", "transformers", "trl", "peft", "torch", "pydantic"):
-        warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
-    warnings.filterwarnings("ignore", message=".*Model registry stages will be removed", category=FutureWarning)
+    quiet_warnings()
 
     import datasets
     import transformers

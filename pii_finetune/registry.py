@@ -1,6 +1,8 @@
-"""MLflow's model registry: the only module that changes it."""
+"""MLflow's model registry: what is registered, and which version is in production."""
 
 import json
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,20 @@ from mlflow.exceptions import MlflowException
 
 import pii_finetune
 from pii_finetune.calibration import Calibration
-from pii_finetune.errors import MissingModelError
+from pii_finetune.errors import MissingModelError, PromotionRefusedError
 from pii_finetune.manifest import CALIBRATION, SIGNATURE
 from pii_finetune.paths import ROOT
+from pii_finetune.promotion_history import Kind, Promotion, history_of, next_moment, one_line
+from pii_finetune.promotion_lock import Confirm, promotion_lock, user_at_host
+from pii_finetune.promotion_plan import Plan, carry_out, mend
+from pii_finetune.registry_state import CHAMPION, PRODUCTION, RegistryState, read_state
 
 SFT_MODEL = "pii-sft"
 DPO_MODEL = "pii-dpo"
-PRODUCTION = "Production"
-CHAMPION = "champion"
+PAIR = (DPO_MODEL, SFT_MODEL)  # promoted together; the first is what people load
+ANY = "any"  # of expected_production: whatever is in production may be replaced
+
+_LOGGER = logging.getLogger(__name__)
 
 # What a served model needs besides the code that travels with it; exact versions come from the lock.
 _SERVING_PACKAGES = (
@@ -37,34 +45,129 @@ _SERVING_PACKAGES = (
 _VERIFYING_PACKAGES = ("model-signing", "pyopenssl")  # for a signed model
 
 
-def register(name: str, model_folder: Path, tags: dict[str, str]) -> ModelVersion:
-    """Log the folder as a pyfunc model of the active run and register it as a new version of `name`."""
+def register(name: str, folder: Path, tags: Mapping[str, str], description: str) -> ModelVersion:
+    """Log the folder as a pyfunc model of the active run and register it as a new version of `name`.
+
+    The version is never seen without its tags; the description follows.
+    """
     from pii_finetune.production_model import model_signature
 
-    calibration = Calibration.from_dict(json.loads((model_folder / CALIBRATION).read_text(encoding="utf-8")))
-    is_signed = (model_folder / SIGNATURE).is_file()
+    calibration = Calibration.from_dict(json.loads((folder / CALIBRATION).read_text(encoding="utf-8")))
+    is_signed = (folder / SIGNATURE).is_file()
     package = Path(pii_finetune.__file__).parent
     info = mlflow.pyfunc.log_model(
         name=name,
         python_model=str(package / "production_model.py"),
-        artifacts={"model": str(model_folder)},
+        artifacts={"model": str(folder)},
         code_paths=[str(package)],
         pip_requirements=_pinned((*_SERVING_PACKAGES, *_VERIFYING_PACKAGES) if is_signed else _SERVING_PACKAGES),
         signature=model_signature(calibration.has_review_band),
-        registered_model_name=name,
     )
-    client = MlflowClient()
-    version = str(info.registered_model_version)
-    for key, value in tags.items():
-        client.set_model_version_tag(name, version, key, value)
-    return client.get_model_version(name, version)
+    version = mlflow.register_model(info.model_uri, name, tags=dict(tags))
+    return MlflowClient().update_model_version(name, str(version.version), description=description)
 
 
-def promote(name: str, version: str) -> None:
-    """Make the version the one in production: stage, then alias. The version before is archived in the same call."""
+def promote(
+    name: str,
+    version: str,
+    *,
+    reason: str = "no reason was given",
+    by: str | None = None,
+    expected_production: str | None = ANY,
+    kind: Kind = "promotion",
+) -> Promotion | None:
+    """Make the version the one in production: stage and alias, under the promotion lock.
+
+    Args:
+        name: the registered model.
+        version: the version to put into production.
+        reason: why, kept in the history.
+        by: who, kept in the history; by default user@host.
+        expected_production: the version that must be in production still, e.g. the one the candidate was compared with;
+            None: there must be none. By default any will do.
+        kind: whether it goes forward or back.
+
+    Returns:
+        What was recorded; None if the version was in production already, which changes nothing.
+
+    Raises:
+        MissingModelError: there is no such version.
+        PromotionRefusedError: another version than expected is in production, or one was put there past the lock.
+        PromotionLockedError: another promotion holds the lock for too long.
+    """
+    return _promote({name: version}, reason, by, expected_production, kind)
+
+
+def promote_pair(
+    sft_version: str,
+    dpo_version: str,
+    *,
+    reason: str = "no reason was given",
+    by: str | None = None,
+    expected_production: str | None = ANY,
+    kind: Kind = "promotion",
+) -> Promotion | None:
+    """Put both models of a run into production under one lock; as `promote`, `expected_production` being pii-dpo's."""
+    return _promote({DPO_MODEL: dpo_version, SFT_MODEL: sft_version}, reason, by, expected_production, kind)
+
+
+def repair() -> tuple[str, ...]:
+    """Finish what a promotion left half done and make alias and stage agree; return what was done, a sentence each.
+
+    Every promotion does this first.
+    """
     client = MlflowClient()
-    client.transition_model_version_stage(name, version, PRODUCTION, archive_existing_versions=True)
-    client.set_registered_model_alias(name, CHAMPION, version)
+    with promotion_lock() as confirm:
+        return tuple(sentence for name in PAIR for sentence in mend(client, name, confirm)[1])
+
+
+def _promote(
+    versions: Mapping[str, str], reason: str, by: str | None, expected: str | None, kind: Kind
+) -> Promotion | None:
+    versions = {name: str(version) for name, version in versions.items()}
+    first = next(iter(versions))
+    client = MlflowClient()
+    with promotion_lock() as confirm:
+        # A promotion of the pair that was broken off is written down with pii-dpo.
+        states = {name: _mended(client, name, confirm) for name in (PAIR if SFT_MODEL in versions else versions)}
+        for name, version in versions.items():
+            states[name].require(version)
+        previous = {name: states[name].loaded for name in versions}
+        if previous == versions:
+            return None
+        if expected not in (ANY, previous[first]):
+            raise PromotionRefusedError(
+                f"{first} version {versions[first]}: not promoted, because it was compared with {_called(expected)}, "
+                f"and meanwhile {_called(previous[first])} is in Production; compare it with that and try again"
+            )
+        at = next_moment(history_of(states[first].versions))
+        plan = Plan(versions, previous, at, by or user_at_host(), one_line(reason), kind)
+        carry_out(client, plan, confirm)
+        _verify(client, plan)
+    return Promotion(versions[first], at, previous[first], plan.by, plan.reason, kind)
+
+
+def _mended(client: MlflowClient, name: str, confirm: Confirm) -> RegistryState:
+    state, done = mend(client, name, confirm)
+    for sentence in done:
+        _LOGGER.warning("%s", sentence)
+    return state
+
+
+def _called(version: str | None) -> str:
+    return "no version" if version is None else f"version {version}"
+
+
+def _verify(client: MlflowClient, plan: Plan) -> None:
+    """Look at what came of it: somebody may move stages past the lock, e.g. in MLflow's own pages."""
+    for name, version in plan.versions.items():
+        state = read_state(client, name)
+        if state.production != (version,) or state.champion != version:
+            raise PromotionRefusedError(
+                f"{name} version {version}: was promoted, but somebody moved stages or aliases at the same time past "
+                f"the promotion lock: in {PRODUCTION} now {', '.join(state.production) or 'none'}, {CHAMPION} "
+                f"{state.champion}; see what is wanted there and promote that"
+            )
 
 
 def production_version(name: str) -> ModelVersion | None:

@@ -127,7 +127,7 @@ def register_models(
                 f"precision {measured.precision:.4f} on {measured.num_rows:,} test rows.\n\n"
                 f"[The run]({run.url}) · [its report]({run.url}/artifacts/report.html)"
             )
-            versions[stage] = register(name, folder, tags, description, calibration.has_review_band).version
+            versions[stage] = register(name, folder, tags, description).version
     return RegisteredPair(str(versions["sft"]), str(versions["dpo"]))
 
 
@@ -138,7 +138,7 @@ def promote_models(pair: RegisteredPair, evaluated: Evaluated, decision: Decisio
         pair.sft_version,
         pair.dpo_version,
         reason=decision.reason,
-        by=f"flow run {flow_run.get_name()}",
+        by=f"flow run {flow_run.get_id()}",
         expected_production=evaluated.production,
     )
 

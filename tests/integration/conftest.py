@@ -1,14 +1,23 @@
+import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import pytest
+from mlflow import MlflowClient
 
 from pii_finetune.overrides import apply_overrides
 from pii_finetune.profiles import embedded
 from pii_finetune.quiet import quiet_libraries
+from pii_finetune.registry import PAIR
 from pii_finetune.sft import train_sft
 from pii_finetune.splits import split
 from pii_finetune.validation import validate
 from pii_finetune.workbook import read_workbook
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest imports test files without their folder
+from postgres import find_binaries, postgres_server
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -48,4 +57,38 @@ def tracking(tmp_path, monkeypatch):
     """An MLflow store of its own."""
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    return uri
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server of our own, as postgresql://postgres@127.0.0.1:PORT; skips where there are no binaries."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL here: initdb and pg_ctl are neither on the PATH nor in /usr/lib/postgresql/*/bin")
+    with postgres_server(binaries) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory) -> Path:
+    """MLflow's database without any content; copying it saves the seconds its making takes."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_registered_models()
+    return path
+
+
+@pytest.fixture
+def registry_uri(empty_store, tmp_path, monkeypatch) -> str:
+    """A registry of its own, in use, with three versions of pii-dpo and of pii-sft: version N of both is of run N."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.delenv("PII_FINETUNE_LOCK_URI", raising=False)
+    mlflow.set_tracking_uri(uri)
+    client = MlflowClient()
+    for name in PAIR:
+        client.create_registered_model(name)
+        for number in range(1, 4):
+            client.create_model_version(name, "s3://nowhere/model", tags={"run": f"run-{number}"})
     return uri

@@ -24,7 +24,7 @@ def registered(config, sft, tracking, tmp_path):
     run = open_run(config, {})
     write_model_folder(tmp_path / "model", sft[0].path, config.base, "f" * 64, IDENTITY)
     with parent_run(run):
-        versions = [register(DPO_MODEL, tmp_path / "model", {"profile": "embedded"}) for _ in range(2)]
+        versions = [register(DPO_MODEL, tmp_path / "model", {"profile": "embedded"}, "a *test*") for _ in range(2)]
     close_run(run, "FINISHED")
     return [str(version.version) for version in versions]
 
@@ -39,6 +39,13 @@ def test_promotion_moves_stage_and_alias_together_and_archives_the_one_before(re
     found = {str(v): client.get_model_version(DPO_MODEL, str(v)).current_stage for v in (first, second)}
     assert found == {first: "Archived", second: "Production"}
     assert str(client.get_model_version_by_alias(DPO_MODEL, "champion").version) == second
+
+
+def test_a_registered_version_carries_its_tags_its_description_and_its_run(registered):
+    version = MlflowClient().get_model_version(DPO_MODEL, registered[0])
+    assert version.tags["profile"] == "embedded"
+    assert version.description == "a *test*"
+    assert MlflowClient().get_run(version.run_id).data.params["profile"] == "embedded"
 
 
 def test_a_name_nobody_registered_has_no_production_version(tracking):

@@ -1,0 +1,84 @@
+"""Promotion and rollback as a person asks for them: by the version alone, and always of the pair (ADR 2)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from pii_finetune.errors import MissingModelError, PromotionRefusedError
+from pii_finetune.promotion_history import Kind, Promotion, history_of, version_before
+from pii_finetune.registry import ANY, DPO_MODEL, PAIR, SFT_MODEL, promote, promote_pair
+from pii_finetune.registry_state import read_state
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """What was asked for, and what came of it."""
+
+    versions: Mapping[str, str]
+    promotion: Promotion | None  # None: it was in production already
+
+
+def promote_by_hand(model: str, version: str, reason: str) -> ByHand:
+    """Put the version into production, and with a version of the pair the other one of the same run.
+
+    Raises:
+        MissingModelError: there is no such version, or its other half is missing.
+        PromotionRefusedError: no reason was given.
+    """
+    return _put(model, version, _given(reason), ANY, "promotion")
+
+
+def rollback(model: str, reason: str) -> ByHand:
+    """Put the version that was in production before the present one back there.
+
+    Raises:
+        MissingModelError: there is no such model, or the version was deleted.
+        PromotionRefusedError: history knows of none, no reason was given, or another was promoted at the same moment.
+    """
+    state = read_state(MlflowClient(), model)
+    state.require_any()
+    if state.loaded is None:
+        raise MissingModelError(f"no version of {model!r} is in Production, so there is nothing to roll back")
+    before = version_before(history_of(state.versions), state.loaded)
+    if before is None:
+        raise PromotionRefusedError(
+            f"history knows of no version of {model} in Production before version {state.loaded}; promote one by hand: "
+            f"pii-finetune promote VERSION --model {model} --reason TEXT"
+        )
+    return _put(model, before, _given(reason), state.loaded, "rollback")
+
+
+def _put(model: str, version: str, reason: str, expected: str | None, kind: Kind) -> ByHand:
+    chosen = read_state(MlflowClient(), model).require(version)
+    if model not in PAIR:
+        return ByHand({model: version}, promote(model, version, reason=reason, expected_production=expected, kind=kind))
+    versions = {model: version, **_other_half(model, chosen)}
+    if model == SFT_MODEL:
+        expected = ANY  # what is expected is said of pii-dpo
+    promotion = promote_pair(
+        versions[SFT_MODEL], versions[DPO_MODEL], reason=reason, expected_production=expected, kind=kind
+    )
+    return ByHand({name: versions[name] for name in PAIR}, promotion)
+
+
+def _other_half(model: str, version: ModelVersion) -> dict[str, str]:
+    """Return the version of the other model of the pair that the same run registered; the newest if it did so twice."""
+    other = next(name for name in PAIR if name != model)
+    run = version.tags.get("run")
+    found = MlflowClient().search_model_versions(f"name='{other}' and tag.run='{run}'") if run else []
+    if not found:
+        raise MissingModelError(
+            f"{model} version {version.version}: there is no version of {other} of the same run (tag run={run}), and "
+            "one is not promoted without the other; promote a version that has both"
+        )
+    return {other: max((str(each.version) for each in found), key=int)}
+
+
+def _given(reason: str) -> str:
+    if not reason.strip():
+        raise PromotionRefusedError(
+            "the reason is empty; say why with --reason TEXT: whoever looks later will want to know"
+        )
+    return reason
