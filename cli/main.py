@@ -43,13 +43,26 @@ def build_parser() -> argparse.ArgumentParser:
 
     score = commands.add_parser("score", help="decide for labels with the model in production")
     score.add_argument(
-        "file", type=Path, metavar="FILE", help="an .xlsx or .csv table with a column label, and language if known"
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="a table with a column label, and language if known: .xlsx, .ods, .csv, .tsv or .parquet",
     )
     score.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="where the table with answers goes (.xlsx or .csv)"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="where the table with answers goes (.csv, .xlsx or .parquet)",
     )
     score.add_argument(
         "--model", default="models:/pii-dpo/Production", metavar="URI", help="an MLflow model (default: %(default)s)"
+    )
+    score.add_argument(
+        "--label-column", default="label", metavar="NAME", help="the column of labels (default: %(default)s)"
+    )
+    score.add_argument(
+        "--language-column", metavar="NAME", help="the column of languages (default: language, if there is one)"
     )
 
     export = commands.add_parser("export", help="a model for programs that know nothing of this one")
@@ -157,9 +170,9 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from cli.score import score
+    from cli.score import Columns, score
 
-    return score(options.file, options.out, options.model)
+    return score(options.file, options.out, options.model, Columns(options.label_column, options.language_column))
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pii_finetune.labels import MAX_LABEL_CHARACTERS
 from pii_finetune.languages import LANGUAGES
 from pii_finetune.records import ANSWERS
 
-MAX_LABEL_CHARACTERS = 200
 MIN_ROWS = 20
 KINDS = {
     "formula": "the cell is a formula, whose stored value can be out of date; paste the cells as values",

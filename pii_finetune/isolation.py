@@ -51,6 +51,17 @@ def mark_isolated(path: Path, config: DataConfig, sheet: str, marks: Sequence[di
         copy.replace(target)
 
 
+def copy_isolated(path: Path, config: DataConfig, language_is_required: bool, target: Path) -> int:
+    """Have the child copy all columns of the table to an Arrow stream in `target`; return the number of rows.
+
+    Raises:
+        BadWorkbookError: as read_isolated; or a row has no label that can be scored.
+    """
+    task = {"copy_to": str(target), "language_is_required": language_is_required}
+    with TemporaryDirectory(prefix="pii-finetune-copy-") as folder:
+        return int(_run(path, config, Path(folder), task)["num_rows"])
+
+
 def _run(path: Path, config: DataConfig, folder: Path, task: dict[str, Any]) -> dict[str, Any]:
     settings = config.model_copy(update={"workbook": str(path)}).model_dump()
     (folder / "request.json").write_text(json.dumps({"config": settings, **task}), encoding="utf-8")

@@ -3,6 +3,8 @@
 import re
 import unicodedata
 
+MAX_LABEL_CHARACTERS = 200  # longer than any label in a workbook may be, so no model has seen such
+
 # Written before a column name to say what kind of thing it is, never what it means.
 TECHNICAL_PREFIXES = ("tbl", "col", "fld", "txt", "str", "attr", "inp", "frm", "dim", "stg", "src", "raw")
 

@@ -1,10 +1,12 @@
 """The model as MLflow serves it. MLflow runs this file to make the model (models from code), so nothing is pickled."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.pyfunc import PythonModel
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
@@ -42,15 +44,9 @@ class ProductionModel(PythonModel):
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Answer one line a row, under the same index."""
-        from pii_finetune.labels import clean_label
         from pii_finetune.languages import canonical_language
 
-        labels = [clean_label(label) if isinstance(label, str) else "" for label in model_input["label"]]
-        if empty := [at for at, label in enumerate(labels) if not label]:
-            raise ValueError(
-                f"rows {empty[:20]} (counted from 0) of {len(labels)} have no label; "
-                "give each row a non-empty text in column 'label', or leave it out"
-            )
+        labels = _checked_labels(model_input)
         known = model_input["language"] if "language" in model_input else [None] * len(labels)
         languages = [canonical_language(name) if isinstance(name, str) else None for name in known]
         probability = self._model.score(list(zip(labels, languages, strict=True)), check_format=False).probability
@@ -61,6 +57,44 @@ class ProductionModel(PythonModel):
         if self._model.calibration.has_review_band:
             answers["decision"] = self._model.calibration.decide(probability)
         return answers
+
+
+def _checked_labels(model_input: pd.DataFrame) -> list[str]:
+    """Return the cleaned labels.
+
+    Raises:
+        MlflowException: rows have no label that can be answered; as a bad parameter, which MLflow's server answers with
+            status 400 and the message. Any other exception would be status 400 too, but with a traceback for a reason.
+    """
+    from pii_finetune.labels import MAX_LABEL_CHARACTERS, clean_label
+
+    cells = model_input["label"].tolist()
+    labels = [clean_label(cell) if isinstance(cell, str) else "" for cell in cells]
+    languages = model_input["language"].tolist() if "language" in model_input else []
+    problems = {
+        "have no text in column 'label'; write the label as text": _no_text(cells),
+        "have no label; give each row a non-empty text in column 'label', or leave it out": [
+            at for at, label in enumerate(labels) if not label
+        ],
+        f"have a label of more than {MAX_LABEL_CHARACTERS} characters, as no label has; shorten it, or leave it out": [
+            at for at, label in enumerate(labels) if len(label) > MAX_LABEL_CHARACTERS
+        ],
+        "have no text in column 'language'; write its name or code, e.g. English or en, or leave it out": _no_text(
+            languages
+        ),
+    }
+    for problem, rows in problems.items():
+        if rows:
+            raise MlflowException.invalid_parameter_value(
+                f"rows {rows[:20]} (counted from 0) of {len(labels)} {problem}"
+            )
+    return labels
+
+
+def _no_text(cells: Sequence[object]) -> list[int]:
+    """Return the rows whose cells hold something, but no text."""
+    present = pd.Series(list(cells), dtype=object).notna().tolist()
+    return [at for at, cell in enumerate(cells) if present[at] and not isinstance(cell, str)]
 
 
 mlflow.models.set_model(ProductionModel())

@@ -20,7 +20,10 @@ def main(folder: Path) -> None:
     from pii_finetune.isolation import REPLY
 
     try:
-        reply = _mark(request, config) if "marks" in request else _read(folder, config)
+        if "marks" in request:
+            reply = _mark(request, config)
+        else:
+            reply = _copy(request, config) if "copy_to" in request else _read(folder, config)
     except BadWorkbookError as error:
         reply = {"error": str(error)}
     (folder / REPLY).write_text(json.dumps(reply), encoding="utf-8")
@@ -43,6 +46,13 @@ def _mark(request: dict[str, Any], config: DataConfig) -> dict[str, Any]:
 
     mark_cells(Path(config.workbook), config, request["sheet"], request["marks"], Path(request["target"]))
     return {}
+
+
+def _copy(request: dict[str, Any], config: DataConfig) -> dict[str, Any]:
+    from pii_finetune.table_copy import copy_table
+
+    required = bool(request["language_is_required"])
+    return {"num_rows": copy_table(Path(config.workbook), config, required, Path(request["copy_to"]))}
 
 
 if __name__ == "__main__":

@@ -1,94 +1,142 @@
-"""Scoring a table of labels from a file, with the model in production, into a file."""
+"""Scoring a table of labels from a file of any size, with the model in production, into a file."""
 
-import os
-import re
-import tempfile
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
-import pandas as pd
+import pyarrow as pa
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 
+from pii_finetune import __version__
+from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError, MissingModelError
+from pii_finetune.isolation import copy_isolated
+from pii_finetune.profiles import embedded
 from pii_finetune.registry import require_plain_code
+from pii_finetune.score_answers import ADDED, Scoring
+from pii_finetune.score_output import MAX_XLSX_ROWS, check_target, write_table
+from pii_finetune.score_parts import clear, read_note, read_part, unfinished_work, write_note
+from pii_finetune.table_copy import QUESTION, ROWS_PER_PIECE
 from pii_finetune.tracking import configure_tracking
 
-_ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")  # an .xlsx file cannot hold these
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_COPY = "rows.arrow"
+_BYTES_PER_SECOND = 1_000_000  # a reader slower than this is taken to hang; delimited text is read ten times as fast
 
 
-def score_table(source: Path, target: Path, model_uri: str) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of the table are asked about; without a name, `language` is taken if there is one."""
+
+    label: str = "label"
+    language: str | None = None
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """What came of scoring a table."""
+
+    num_rows: int
+    num_kept: int  # of them answered before an interruption
+    num_asked: int  # questions the model was asked in this run: labels that come again are not asked again
+    answers: Counter[str]  # rows by answer
+    unknown_languages: Counter[str]  # rows by what they gave as language, which is no name known; asked as unknown
+    note: str  # why work that was there could not be continued; empty: it was, or there was none
+
+
+def score_table(
+    source: Path,
+    target: Path,
+    model_uri: str,
+    columns: Columns = Columns(),
+    on_progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> ScoreReport:
     """Answer every row of `source` and write it, with columns `sensitive` and `probability` added, to `target`.
 
-    Columns of the source that have these names are kept as `given_sensitive` and `given_probability`.
+    Columns of the source that have these names are kept as `given_sensitive` and `given_probability`. The target is
+    written whole or not at all; cells a spreadsheet would take for formulas are neutralised in it. If the work is cut
+    off, the same call goes on where it stopped, as long as table and model are the same. Memory does not grow with the
+    number of rows, but with the size of a spreadsheet, which is no format for pieces.
 
-    The target is written whole or not at all; cells a spreadsheet would take for formulas are neutralised in it.
+    Args:
+        source: .xlsx, .ods, .csv, .tsv or .parquet.
+        target: .csv, .xlsx or .parquet.
+        model_uri: a model of this project in MLflow.
+        columns: names of the columns.
+        on_progress: called with the number of rows that are answered and of all rows.
 
     Raises:
         BadWorkbookError: the source or target cannot be used, or a row has no label.
         MissingModelError: there is no such model.
     """
-    if target.suffix not in (".csv", ".xlsx"):
-        raise BadWorkbookError(f"--out {target}: the ending must be .csv or .xlsx, which says what to write")
-    if not target.parent.is_dir():
-        raise BadWorkbookError(f"--out {target}: there is no folder {target.parent}; make it first")
-    _require_writable(target)
-    if target.resolve() == source.resolve():
-        raise BadWorkbookError(f"--out {target}: is the table itself, which would be lost; name another file")
-    rows = _read(source)
-    model = _load(model_uri)
-    questions = pd.DataFrame({"label": rows["label"].astype(str)})
-    if "language" in rows:
-        questions["language"] = [value if isinstance(value, str) else None for value in rows["language"]]
-    answers = model.predict(questions)
-    scored = rows.rename(columns={name: f"given_{name}" for name in ("sensitive", "probability")}).assign(
-        sensitive=answers["sensitive"].to_numpy(), probability=answers["probability"].round(6).to_numpy()
+    check_target(source, target)
+    with unfinished_work(target) as folder:
+        num_rows, other_table = _copy_source(folder, source, columns)
+        if target.suffix == ".xlsx" and num_rows > MAX_XLSX_ROWS:
+            raise BadWorkbookError(
+                f"--out {target}: {num_rows:,} rows are more than a sheet can hold ({MAX_XLSX_ROWS:,}); name a .csv"
+            )
+        model = _load(model_uri)
+        other_model = _forget_another_model(folder, model)
+        scoring = Scoring(folder, model)
+        with _opened(folder) as pieces:
+            for done in scoring.run(pieces):
+                on_progress(done, num_rows)
+        _write(folder, target)
+    return ScoreReport(
+        num_rows,
+        scoring.num_kept,
+        scoring.num_asked,
+        scoring.answers,
+        scoring.unknown_languages,
+        other_table or other_model,
     )
-    _write(scored.map(_neutralise), target)
-    return scored
 
 
-def _require_writable(target: Path) -> None:
+def _copy_source(folder: Path, source: Path, columns: Columns) -> tuple[int, str]:
+    """Copy the table to the folder, unless it is there; return its number of rows, and why the work starts anew."""
+    identity = {
+        "table": _digest(source),
+        "columns": [columns.label, columns.language],
+        "rows_per_part": ROWS_PER_PIECE,
+        "version": __version__,
+    }
+    before = read_note(folder, "table")
+    if before is not None and identity.items() <= before.items():
+        return int(str(before["num_rows"])), ""
+    clear(folder, "*")
+    num_rows = copy_isolated(
+        source, _settings(source, columns), columns.language is not None, (folder / _COPY).resolve()
+    )
+    write_note(folder, "table", identity | {"num_rows": num_rows})
+    return num_rows, "" if before is None else "the table, or how it is read, has changed since the work was cut off"
+
+
+def _settings(source: Path, columns: Columns) -> DataConfig:
+    default = embedded().data
+    stream = source.suffix.lower() in (".csv", ".tsv", ".parquet")
+    return default.model_copy(
+        update={
+            "label_column": columns.label,
+            "language_column": columns.language or default.language_column,
+            "max_rows": 2**62 if stream else MAX_XLSX_ROWS,
+            "read_timeout_seconds": max(
+                default.read_timeout_seconds, source.stat().st_size / _BYTES_PER_SECOND if stream else 0.0
+            ),
+        }
+    )
+
+
+def _digest(source: Path) -> str:
     try:
-        with tempfile.TemporaryFile(dir=target.parent):
-            reason = "is a folder" if target.is_dir() else None
+        with source.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        reason = f"nothing can be written to {target.parent} ({error.strerror})"
-    if reason:
-        raise BadWorkbookError(f"--out {target}: {reason}; name a file in a folder you can write to")
-
-
-def _read(source: Path) -> pd.DataFrame:
-    try:
-        if source.suffix == ".csv":
-            rows = pd.read_csv(source, dtype=str, keep_default_na=False, header=None, skip_blank_lines=False)
-        else:
-            rows = pd.read_excel(source, engine="calamine", dtype=object, keep_default_na=False, header=None)
-    except Exception as error:  # noqa: BLE001  whatever a parser says of a broken file, the user needs the same answer
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)[:200].strip()
-        raise BadWorkbookError(
-            f"{source}: cannot be read as a .csv or .xlsx table ({reason}); "
-            "save it as 'CSV UTF-8' with commas, or as .xlsx"
-        ) from None
-    if rows.empty:
-        raise BadWorkbookError(f"{source}: is empty; the first row must name the columns, one of them 'label'")
-    names = [str(cell) for cell in rows.iloc[0]]  # read as a row, since pandas would rename a second `label`
-    rows = rows.iloc[1:].reset_index(drop=True)
-    rows.columns = [name.strip().lower() if name.strip().lower() in ("label", "language") else name for name in names]
-    counts = {name: list(rows.columns).count(name) for name in ("label", "language")}
-    if counts["label"] != 1 or counts["language"] > 1:
-        found = ", ".join(repr(c) for c in rows.columns) or "none"
-        raise BadWorkbookError(
-            f"{source}: needs exactly one column 'label', and at most one 'language' (columns found: {found})"
-            + ("; a .csv file is read with commas between its columns" if source.suffix == ".csv" else "; rename them")
-        )
-    if rows.empty:
-        raise BadWorkbookError(f"{source}: has no rows below its header; give at least one label")
-    if empty := [at + 2 for at, value in enumerate(rows["label"]) if not str(value).strip()]:
-        shown = ", ".join(map(str, empty[:100]))
-        raise BadWorkbookError(f"{source}, column 'label': no label in row {shown}; type one, or delete the row")
-    return rows
+        raise BadWorkbookError(f"{source}: cannot be read ({error.strerror}); check the path") from None
 
 
 def _load(model_uri: str) -> PyFuncModel:
@@ -103,22 +151,47 @@ def _load(model_uri: str) -> PyFuncModel:
         ) from None
 
 
-def _neutralise(cell: object) -> object:
-    if not isinstance(cell, str):
-        return cell
-    printable = _ILLEGAL.sub("\ufffd", cell)
-    return f"'{printable}" if printable.startswith(_FORMULA_STARTS) else printable
+def _forget_another_model(folder: Path, model: PyFuncModel) -> str:
+    """Remove the answers of another model, if there are any, and say so."""
+    identity, before = {"uuid": model.metadata.model_uuid}, read_note(folder, "model")
+    if before == identity:
+        return ""
+    clear(folder, "part-*")
+    write_note(folder, "model", identity)
+    return "" if before is None else "the model is another one than when the work was cut off"
 
 
-def _write(table: pd.DataFrame, target: Path) -> None:
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
-    os.close(handle)
-    try:
-        if target.suffix == ".csv":
-            table.to_csv(name, index=False)
-        else:
-            table.to_excel(name, index=False, engine="openpyxl")
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    finally:
-        Path(name).unlink(missing_ok=True)
+@contextmanager
+def _opened(folder: Path) -> Iterator[pa.ipc.RecordBatchStreamReader]:
+    with pa.OSFile(str(folder / _COPY)) as file, pa.ipc.open_stream(file) as pieces:
+        yield pieces
+
+
+def _write(folder: Path, target: Path) -> None:
+    """Write the columns of the table, then the answers, to the target."""
+    whole = folder / f"whole{target.suffix}"
+    with _opened(folder) as pieces:
+        fields = [field for at, field in enumerate(pieces.schema) if at >= len(QUESTION)]
+        taken = {field.name for field in fields}
+        fields = [field.with_name(_given(field.name, taken)) for field in fields]
+        schema = pa.schema([*fields, pa.field("sensitive", pa.string()), pa.field("probability", pa.float64())])
+        write_table(schema, _answered(folder, pieces, schema), whole, target.suffix)
+    whole.chmod(0o644)
+    whole.replace(target)
+
+
+def _answered(folder: Path, pieces: pa.ipc.RecordBatchStreamReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for number, piece in enumerate(pieces):
+        sensitive, probability = zip(*(read_part(folder, number) or ()), strict=True)
+        columns = [*piece.columns[len(QUESTION) :], pa.array(sensitive), pa.array([round(p, 6) for p in probability])]
+        yield pa.record_batch(columns, schema=schema)
+
+
+def _given(name: str, taken: set[str]) -> str:
+    """Return the name under which a column of the table is kept that is named like one of ours."""
+    if name not in ADDED:
+        return name
+    name = f"given_{name}"
+    while name in taken:
+        name = f"given_{name}"
+    return name

@@ -10,6 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.finetune import finetune
+from flows.score import score
 from pii_finetune.dataset_log import production_rows
 from pii_finetune.drift import compare
 from pii_finetune.errors import BadWorkbookError
@@ -132,6 +133,18 @@ def test_prefect_holds_progress_tables_links_and_the_reason(runs):
     assert artifacts("evaluation")
     assert artifacts("validation")
     assert artifacts("mlflow-run")
+
+
+def test_a_table_is_answered_by_the_model_in_production(runs, store, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store / 'mlflow.db'}")
+    rows = ["label,language", "first name,English", "file size,Klingon", "first name,English"]
+    (tmp_path / "in.csv").write_text("\n".join(rows), encoding="utf-8")
+    report = score(str(tmp_path / "in.csv"), str(tmp_path / "out.csv"))
+    assert (report.num_rows, report.num_asked, report.unknown_languages) == (3, 2, {"Klingon": 1})
+    assert len((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()) == 4
+    (table,) = artifacts("score")
+    assert '"count": 3' in table.data
+    assert {artifact.data for artifact in artifacts("score-progress")} == {100.0}
 
 
 def test_a_bad_workbook_fails_the_run_and_leaves_its_mlflow_run_failed(store, tmp_path, monkeypatch):

@@ -7,12 +7,15 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
+from pii_finetune.calibration import IDENTITY
+from pii_finetune.model_folder import write_model_folder
 from pii_finetune.overrides import apply_overrides
 from pii_finetune.profiles import embedded
 from pii_finetune.quiet import quiet_libraries
-from pii_finetune.registry import PAIR
+from pii_finetune.registry import DPO_MODEL, PAIR, register
 from pii_finetune.sft import train_sft
 from pii_finetune.splits import split
+from pii_finetune.tracking import close_run, open_run, parent_run
 from pii_finetune.validation import validate
 from pii_finetune.workbook import read_workbook
 
@@ -92,3 +95,14 @@ def registry_uri(empty_store, tmp_path, monkeypatch) -> str:
         for number in range(1, 4):
             client.create_model_version(name, "s3://nowhere/model", tags={"run": f"run-{number}"})
     return uri
+
+
+@pytest.fixture
+def registered(config, sft, tracking, tmp_path):
+    """Two versions of pii-dpo, neither in production."""
+    run = open_run(config, {})
+    write_model_folder(tmp_path / "model", sft[0].path, config.base, "f" * 64, IDENTITY)
+    with parent_run(run):
+        versions = [register(DPO_MODEL, tmp_path / "model", {"profile": "embedded"}, "a *test*") for _ in range(2)]
+    close_run(run, "FINISHED")
+    return [str(version.version) for version in versions]

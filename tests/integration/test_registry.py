@@ -11,22 +11,10 @@ from mlflow import MlflowClient
 from pii_finetune.calibration import IDENTITY
 from pii_finetune.errors import MissingModelError
 from pii_finetune.model_folder import load_model_folder, write_model_folder
-from pii_finetune.registry import DPO_MODEL, fetch_model_folder, production_version, promote, register
+from pii_finetune.registry import DPO_MODEL, fetch_model_folder, production_version, promote
 from pii_finetune.score_table import score_table
-from pii_finetune.tracking import close_run, open_run, parent_run
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def registered(config, sft, tracking, tmp_path):
-    """Two versions of pii-dpo, neither in production."""
-    run = open_run(config, {})
-    write_model_folder(tmp_path / "model", sft[0].path, config.base, "f" * 64, IDENTITY)
-    with parent_run(run):
-        versions = [register(DPO_MODEL, tmp_path / "model", {"profile": "embedded"}, "a *test*") for _ in range(2)]
-    close_run(run, "FINISHED")
-    return [str(version.version) for version in versions]
 
 
 def test_promotion_moves_stage_and_alias_together_and_archives_the_one_before(registered):
@@ -103,10 +91,13 @@ def test_scoring_a_table_keeps_its_columns_and_neutralises_formulas(registered, 
     promote(DPO_MODEL, registered[0])
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_text("Label,owner\nprénom,=1+1\nfile size,team b\n", encoding="utf-8")
-    scored = score_table(source, target, "models:/pii-dpo/Production")
-    assert list(scored.columns) == ["label", "owner", "sensitive", "probability"]
-    assert "'=1+1" in target.read_text(encoding="utf-8")
-    assert not list(tmp_path.glob(".out-*"))
+    report = score_table(source, target, "models:/pii-dpo/Production")
+    header, first, second = target.read_text(encoding="utf-8").splitlines()
+    assert header == "label,owner,sensitive,probability"
+    assert first.startswith("prénom,'=1+1,")
+    assert second.split(",")[2] in ("yes", "no")
+    assert (report.num_rows, report.num_asked) == (2, 2)
+    assert not list(tmp_path.glob(".out*"))
     assert fetch_model_folder(f"models:/{DPO_MODEL}/{registered[0]}", tmp_path / "copy").is_dir()
 
 

@@ -23,23 +23,73 @@ def scorer(config, sft):
     return Scorer(config.base, {"sft": sft[0].path}, batch_size=3)
 
 
-def test_probabilities_are_those_of_a_plain_forward(config, sft, scorer):
+@pytest.fixture(scope="module")
+def expected(config, sft):
+    """P(yes) of each question by a plain forward pass over its whole prompt, alone."""
     tokenizer = load_tokenizer(config.base)
     model = PeftModel.from_pretrained(load_base(config.base), sft[0].path).eval()
     yes, no = (tokenizer.encode(answer)[0] for answer in ("yes", "no"))
-    expected = []
+    probability = []
     for label, language in QUESTIONS:
         ids = tokenizer(render_prompt(tokenizer, label, language), return_tensors="pt")
         with torch.no_grad():
             logits = model(**ids).logits[0, -1, [yes, no]]
-        expected.append(torch.softmax(logits, -1)[0].item())
-    assert np.allclose(scorer.score(QUESTIONS, "sft").probability, expected, atol=1e-5)
+        probability.append(torch.softmax(logits, -1)[0].item())
+    return probability
 
 
-def test_an_answer_does_not_depend_on_its_neighbours_in_the_batch(scorer):
-    together = scorer.score(QUESTIONS, "sft").probability
-    alone = [scorer.score([question], "sft").probability[0] for question in QUESTIONS]
-    assert np.allclose(together, alone, atol=1e-5)
+@pytest.mark.parametrize("check_format", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_probabilities_are_those_of_a_plain_forward(config, sft, expected, batch_size, check_format):
+    scorer = Scorer(config.base, {"sft": sft[0].path}, batch_size)
+    assert np.abs(scorer.score(QUESTIONS, "sft", check_format).probability - expected).max() <= 1e-5
+
+
+@pytest.mark.parametrize("check_format", [True, False])
+def test_an_answer_does_not_depend_on_its_neighbours_in_the_batch(scorer, check_format):
+    together = scorer.score(QUESTIONS, "sft", check_format).probability
+    alone = [scorer.score([question], "sft", check_format).probability[0] for question in QUESTIONS]
+    assert np.abs(together - alone).max() <= 1e-5
+
+
+def test_what_is_shared_is_computed_once_and_each_prompt_in_one_pass_over_the_rest(scorer, monkeypatch):
+    passes = []
+
+    def forward(model, *arguments, **named):
+        passes.append(tuple(named["input_ids"].shape))
+        return PeftModel.forward(model, *arguments, **named)
+
+    monkeypatch.setattr(type(scorer._model), "forward", forward)
+    scorer.score([(f"field {number}", "English") for number in range(9)], "sft", check_format=False)
+    (_, num_shared), *batches = passes
+    assert num_shared > 17  # the instruction, and the name of the language
+    assert [rows for rows, _ in batches] == [3, 3, 3]
+    assert max(num_left for _, num_left in batches) < num_shared
+
+
+@pytest.mark.parametrize("check_format", [True, False])
+def test_a_question_that_comes_again_is_asked_once(scorer, monkeypatch, check_format):
+    asked = []
+    for name in ("_generate", "_read"):
+        real = getattr(scorer, name)
+        monkeypatch.setattr(
+            scorer, name, lambda batch, name=name, real=real: asked.append((name, len(batch))) or real(batch)
+        )
+    way = "_generate" if check_format else "_read"
+    again = [("first name", "English"), ("FIRST_NAME", "English"), ("firstName", "English"), ("first name", None)]
+    scores = scorer.score(again, "sft", check_format)
+    assert sum(rows for name, rows in asked if name == way) == 2
+    assert scores.margin[0] == scores.margin[1] == scores.margin[2] != scores.margin[3]
+
+
+def test_adapters_taken_in_turns_leave_no_trace_in_each_other(config, sft, scorer):
+    with_adapter, without = (scorer.score(QUESTIONS, name, check_format=False).margin for name in ("sft", None))
+    for name, expected in (("sft", with_adapter), (None, without), ("sft", with_adapter)):
+        assert np.array_equal(scorer.score(QUESTIONS, name, check_format=False).margin, expected)
+
+
+def test_nothing_is_answered_to_no_questions(scorer):
+    assert len(scorer.score([], "sft", check_format=False).probability) == 0
 
 
 def test_the_base_alone_answers_otherwise_than_with_an_adapter(scorer):
@@ -52,11 +102,6 @@ def test_the_base_alone_answers_otherwise_than_with_an_adapter(scorer):
 def test_a_base_that_was_never_asked_does_not_answer_in_the_right_form(scorer):
     labels = [(f"field {number}", "English") for number in range(20)]
     assert scorer.score(labels, None).valid.mean() < 0.5
-
-
-def test_skipping_the_format_check_changes_no_probability(scorer):
-    with_check, without = (scorer.score(QUESTIONS, "sft", check_format=check).probability for check in (True, False))
-    assert np.allclose(with_check, without, atol=1e-5)
 
 
 def test_a_label_cannot_open_a_turn_of_its_own(config, scorer):

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from openpyxl import Workbook
 from cli.main import main
 from pii_finetune import __version__
 from pii_finetune.records import ANSWERS
+from pii_finetune.score_table import ScoreReport
 
 PROGRAM = Path(sys.executable).with_name("pii-finetune")
 
@@ -126,6 +128,36 @@ def test_a_good_workbook_is_shown(capsys: pytest.CaptureFixture[str], tmp_path: 
 
 def test_a_table_that_cannot_be_scored_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     assert "none.csv: cannot be read" in refused(capsys, "score", tmp_path / "none.csv", "--out", tmp_path / "out.csv")
-    assert "the ending must be .csv or .xlsx" in refused(
+    assert "the ending must be .csv, .xlsx or .parquet" in refused(
         capsys, "score", tmp_path / "none.csv", "--out", tmp_path / "out.txt"
     )
+
+
+def test_a_scored_table_is_summed_up_with_the_languages_nobody_knows(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    report = ScoreReport(
+        num_rows=5_000,
+        num_kept=4_096,
+        num_asked=70,
+        answers=Counter(yes=1_200, no=3_800),
+        unknown_languages=Counter({"Klingon": 12, "xx": 3}),
+        note="",
+    )
+    monkeypatch.setattr("cli.score.score_table", lambda *_: report)
+    assert main(["score", "in.csv", "--out", str(tmp_path / "out.csv")]) == 0
+    shown = capsys.readouterr().out
+    assert "5,000 labels, 1,200 of them sensitive (70 asked of the model)" in shown
+    assert "4,096 of them were answered before the work was cut off" in shown
+    assert "15 labels whose language is not known: 'Klingon' (12), 'xx' (3)" in shown
+
+
+def test_a_scoring_that_is_stopped_says_that_it_can_be_gone_on_with(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cli.score.score_table", stop)
+    assert main(["score", "in.csv", "--out", str(tmp_path / "out.csv")]) == 130
+    assert "not written; the same command goes on where it stopped" in " ".join(capsys.readouterr().out.split())

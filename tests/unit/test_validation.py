@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from pii_finetune.errors import BadWorkbookError
-from pii_finetune.expectations import MAX_LABEL_CHARACTERS
+from pii_finetune.labels import MAX_LABEL_CHARACTERS
 from pii_finetune.records import Record
 from pii_finetune.tables import COLUMNS, read_cell
 from pii_finetune.validation import Problem, ValidationReport, problem_line, validate

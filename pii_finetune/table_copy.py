@@ -1,0 +1,200 @@
+"""Copying a table of any accepted kind, all columns of it, to an Arrow stream that can be scored piece by piece.
+
+Runs in the process that reads untrusted files; see `isolation`. Delimited text and Parquet pass through it in pieces; a
+spreadsheet is held in memory, for its format cannot be read otherwise.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pii_finetune.config import DataConfig
+from pii_finetune.errors import BadWorkbookError
+from pii_finetune.labels import MAX_LABEL_CHARACTERS, clean_label
+from pii_finetune.tables import RawTable, read_cell
+
+ROWS_PER_PIECE = 4_096
+QUESTION = (pa.field("label", pa.string()), pa.field("language", pa.string()))  # before the columns of the table
+_NUM_SHOWN = 100  # bad rows listed in a message
+
+Piece = tuple[Sequence[int], list[pa.Array]]  # numbers of the rows, as their program shows them; their columns
+
+
+def copy_table(path: Path, config: DataConfig, language_is_required: bool, target: Path) -> int:
+    """Write what is asked of each row (cleaned label; language as given, null: none) and its cells; return the count.
+
+    Raises:
+        BadWorkbookError: the file is refused; or it has no column of labels, no rows, or rows without a good label.
+    """
+    if path.suffix.lower() == ".parquet":
+        return _copy_parquet(path, config, language_is_required, target)
+    from pii_finetune import delimited, spreadsheets
+
+    readers = {
+        ".xlsx": spreadsheets.read_xlsx,
+        ".xlsm": spreadsheets.read_xlsx,
+        ".ods": spreadsheets.read_ods,
+        ".csv": delimited.read_csv,
+        ".tsv": delimited.read_csv,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise BadWorkbookError(
+            f"{path}: cannot be read: it is of no kind that is known ({path.suffix or 'no ending'}); "
+            "give .xlsx, .ods, .csv, .tsv or .parquet"
+        )
+    with reader(path, config) as raw:
+        is_text = path.suffix.lower() in (".csv", ".tsv")
+        rows = _without_blank_end(raw.rows)
+        pieces = _pieces_of_text(path, raw, rows) if is_text else _pieces_of_cells(raw, rows)
+        return _Copy(path, config, raw.header, language_is_required, target).write(pieces)
+
+
+def _copy_parquet(path: Path, config: DataConfig, language_is_required: bool, target: Path) -> int:
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            copy = _Copy(path, config, file.schema_arrow.names, language_is_required, target)
+            return copy.write(_pieces_of_batches(file.iter_batches(batch_size=ROWS_PER_PIECE)))
+    except (pa.ArrowException, OSError) as error:
+        raise BadWorkbookError(
+            f"{path}: cannot be read as a Parquet file ({str(error)[:200]}); write it again, or give .xlsx or .csv"
+        ) from None
+
+
+class _Copy:
+    """A table on its way to the stream, and what is wrong with its labels."""
+
+    def __init__(
+        self, path: Path, config: DataConfig, header: Sequence[str], language_is_required: bool, target: Path
+    ) -> None:
+        self._path, self._target = path, target
+        self._header = list(header)
+        self._column = config.label_column
+        (self._label,) = self._find(config.label_column, required=True)
+        self._language = self._find(config.language_column, required=language_is_required)
+        self._bad: dict[str, list[int]] = {}
+
+    def write(self, pieces: Iterable[Piece]) -> int:
+        num_rows, writer = 0, None
+        with self._target.open("wb") as file:
+            for numbers, columns in pieces:
+                asked = self._questions(numbers, columns)
+                fields = [pa.field(name, each.type) for name, each in zip(self._header, columns, strict=True)]
+                schema = pa.schema([*QUESTION, *fields])
+                if writer is None:
+                    options = pa.ipc.IpcWriteOptions(compression="lz4")
+                    writer = pa.ipc.new_stream(file, schema, options=options)
+                writer.write_batch(pa.record_batch([*asked, *columns], schema=schema))
+                num_rows += len(numbers)
+            if writer is not None:
+                writer.close()
+            file.flush()
+            os.fsync(file.fileno())
+        if not num_rows:
+            raise BadWorkbookError(f"{self._path}: has no rows below its header; give at least one label")
+        if self._bad:
+            raise BadWorkbookError(f"{self._path}, column {self._column!r}: " + "; ".join(self._complaints()))
+        return num_rows
+
+    def _questions(self, numbers: Sequence[int], columns: list[pa.Array]) -> list[pa.Array]:
+        labels: list[str] = []
+        for number, cell in zip(numbers, columns[self._label].to_pylist(), strict=True):
+            text, kind = read_cell(cell)
+            labels.append(clean_label(text or ""))
+            if problem := _problem(labels[-1], kind):
+                self._bad.setdefault(problem, []).append(number)
+        cells = columns[self._language[0]].to_pylist() if self._language else [None] * len(numbers)
+        languages = [(read_cell(cell)[0] or "").strip() or None for cell in cells]
+        return [pa.array(labels, pa.string()), pa.array(languages, pa.string())]
+
+    def _complaints(self) -> Iterator[str]:
+        for problem, rows in self._bad.items():
+            more = f" and {len(rows) - _NUM_SHOWN:,} more" if len(rows) > _NUM_SHOWN else ""
+            shown = ", ".join(map(str, rows[:_NUM_SHOWN]))
+            yield problem.format(f"row{'s' if len(rows) > 1 else ''} {shown}{more}")
+
+    def _find(self, wanted: str, required: bool) -> list[int]:
+        """Return the place of the one column of that name, which is then written as it was asked for."""
+        matches = [at for at, name in enumerate(self._header) if name.strip().casefold() == wanted.strip().casefold()]
+        if len(matches) == 1 or (not matches and not required):
+            for at in matches:
+                self._header[at] = wanted
+            return matches
+        shown = [repr(name[:40]) for name in self._header]
+        found = ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "") or "none"
+        raise BadWorkbookError(
+            f"{self._path}: needs exactly one column {wanted!r}, but has {len(matches)} (columns found: {found}); "
+            "rename them, or say which to take with --label-column and --language-column"
+        )
+
+
+def _problem(label: str, kind: str) -> str | None:
+    """Return what is wrong with a label, with a place for its rows."""
+    if not label:
+        return "no label in {}; type one, or delete the row"
+    if kind == "error":
+        return "a spreadsheet error such as #N/A instead of a label in {}; type what was meant"
+    if len(label) > MAX_LABEL_CHARACTERS:
+        return f"more than {MAX_LABEL_CHARACTERS} characters in {{}}, as no label has; shorten it, or delete the row"
+    return None
+
+
+def _without_blank_end(rows: Iterable[tuple[int, Sequence[object]]]) -> Iterator[tuple[int, Sequence[object]]]:
+    blank: list[tuple[int, Sequence[object]]] = []
+    for number, cells in rows:
+        if any(cell not in (None, "") for cell in cells):
+            yield from blank
+            blank.clear()
+            yield number, cells
+        else:
+            blank.append((number, cells))
+
+
+def _pieces_of_text(path: Path, raw: RawTable, rows: Iterator[tuple[int, Sequence[object]]]) -> Iterator[Piece]:
+    width = len(raw.header)
+    while piece := list(islice(rows, ROWS_PER_PIECE)):
+        lines: list[Sequence[Any]] = []
+        for number, cells in piece:
+            if cells and len(cells) < width:
+                raise BadWorkbookError(
+                    f"{path}: line {number:,} has {len(cells):,} cells, the header {width:,}; give it all its cells"
+                )
+            lines.append(cells[:width] or [""] * width)
+        columns = [pa.array(column, pa.string()) for column in zip(*lines, strict=True)]
+        yield [number for number, _ in piece], columns
+
+
+def _pieces_of_cells(raw: RawTable, rows: Iterator[tuple[int, Sequence[object]]]) -> Iterator[Piece]:
+    numbered = list(rows)
+    cells = [[_plain(row[at]) for _, row in numbered] for at in range(len(raw.header))]
+    columns = [_typed(column) for column in cells]
+    for start in range(0, len(numbered), ROWS_PER_PIECE):
+        piece = numbered[start : start + ROWS_PER_PIECE]
+        yield [number for number, _ in piece], [column.slice(start, ROWS_PER_PIECE) for column in columns]
+
+
+def _pieces_of_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[Piece]:
+    first = 2  # as in a sheet with a header
+    for batch in batches:
+        yield range(first, first + batch.num_rows), list(batch.columns)
+        first += batch.num_rows
+
+
+def _plain(cell: Any) -> Any:
+    if cell == "":
+        return None
+    return int(cell) if isinstance(cell, float) and cell.is_integer() else cell
+
+
+def _typed(cells: list[Any]) -> pa.Array:
+    """Return a column of a spreadsheet: of one type if its cells are, else as text."""
+    try:
+        return pa.array(cells)
+    except (pa.ArrowException, OverflowError, TypeError):
+        return pa.array([None if cell is None else str(cell) for cell in cells], pa.string())
