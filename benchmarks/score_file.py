@@ -48,7 +48,7 @@ def main() -> None:
 def make_model(folder: Path) -> None:
     """Register a model of a few steps and put it in production."""
     from pii_finetune.calibration import IDENTITY
-from pii_finetune.model_folder import write_model_folder
+    from pii_finetune.model_folder import write_model_folder
     from pii_finetune.overrides import apply_overrides
     from pii_finetune.profiles import embedded
     from pii_finetune.quiet import quiet_libraries
