@@ -92,7 +92,7 @@ def _floors(metrics: Metrics, config: GateConfig) -> list[Rule]:
             metrics.recall,
             config.minimum_recall,
             metrics.recall >= config.minimum_recall,
-            f"it finds {metrics.recall:.1%} of the sensitive labels, of the {config.minimum_recall:.1%} asked for",
+            f"it finds {metrics.recall:.1%} of the sensitive labels; at least {config.minimum_recall:.1%} are asked for",
             f"it finds only {metrics.recall:.1%} of the sensitive labels, "
             f"below the {config.minimum_recall:.1%} of gate.minimum_recall",
         ),
@@ -136,7 +136,7 @@ def _is_not_worse(candidate: Evidence, production: Evidence, config: GateConfig)
     bound = f1_gain_lower_bound(
         candidate.expected, candidate.answered, production.answered, candidate.groups, config.alpha
     )
-    figures = f"{-min(bound, 0.0):.4f} below that of the model in Production"
+    figures = f"{max(-bound, 0.0):.4f} below that of the model in Production"
     return _rule(
         name,
         bound,
