@@ -8,7 +8,7 @@ from pii_finetune.evaluation import EvaluationReport
 from pii_finetune.gate import Decision
 from pii_finetune.quiet import quiet_libraries
 from pii_finetune.tracking import TrackedRun
-from tasks.evaluate import evaluate_models
+from tasks.evaluate import check_production, evaluate_models
 from tasks.logs import show_user_errors_plainly
 from tasks.prepare import check_settings, compare_with_production, prepare_splits, read_unseen, validate_workbook
 from tasks.promote import RegisteredPair, decide_promotion, promote_models, register_models, write_report
@@ -31,6 +31,7 @@ def finetune(profile: str = "embedded", data: str | None = None, overrides: dict
     quiet_libraries()
     config = check_settings(profile, data, overrides)
     with tracked_run(config) as run:
+        check_production()
         workbook = validate_workbook(config, run)
         compare_with_production(workbook, run)
         unseen = read_unseen(config)

@@ -92,7 +92,7 @@ def _floors(metrics: Metrics, config: GateConfig) -> list[Rule]:
             metrics.recall,
             config.minimum_recall,
             metrics.recall >= config.minimum_recall,
-            f"it finds {metrics.recall:.1%} of the sensitive labels; at least {config.minimum_recall:.1%} are asked for",
+            f"it finds {metrics.recall:.1%} of the sensitive labels; {config.minimum_recall:.1%} are asked for",
             f"it finds only {metrics.recall:.1%} of the sensitive labels, "
             f"below the {config.minimum_recall:.1%} of gate.minimum_recall",
         ),

@@ -26,6 +26,7 @@ from pii_finetune.training import Adapter
 from tasks.progress import Progress
 
 BASELINES = ("n-grams", "rules")
+_ENDS = ("low", "high")
 _TRAINED = ("sft", "dpo")
 
 
@@ -36,6 +37,19 @@ class Evaluated:
     report: EvaluationReport
     calibrations: Mapping[str, Calibration]  # of the adapters of this run
     production: str | None  # the version the candidate was compared with
+
+
+@task(name="check production")
+def check_production() -> None:
+    """Verify the model in production, if there is one: hours of training should not end at a damaged file."""
+    from pii_finetune.model_folder import verify_model_folder
+
+    version = production_version(DPO_MODEL)
+    if version is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        fetched = fetch_model_folder(f"models:/{DPO_MODEL}/{version.version}", Path(folder))
+        verify_model_folder(fetched, accept_unhashed=True)
 
 
 @task(name="evaluate")
@@ -53,7 +67,7 @@ def evaluate_models(
         models: dict[str, Model] = {"original": partial(scorer.score, adapter=None), **adapters}
         version = production_version(DPO_MODEL)
         if version is not None:
-            models["production"] = _load_production(config, str(version.version), Path(folder))
+            models["production"] = load_production(config, str(version.version), Path(folder))
         models["n-grams"] = fit_ngram_baseline(splits.train, config.seed)
         models["rules"] = answer_by_rules
         perturbed = [name for name in ("dpo", "production", "n-grams") if name in models]
@@ -80,7 +94,7 @@ def _calibrate(config: RunConfig, splits: Splits, model: Model) -> Calibration:
     )
 
 
-def _load_production(config: RunConfig, version: str, folder: Path) -> Model:
+def load_production(config: RunConfig, version: str, folder: Path) -> Model:
     """Load the model in production, which answers with the calibration it was registered with."""
     from pii_finetune.model_folder import load_model_folder
 
@@ -92,7 +106,7 @@ def _log(report: EvaluationReport, calibrations: Mapping[str, Calibration]) -> N
     for name, metrics in report.test.items():
         mlflow.log_metrics({f"{name}_{key}": value for key, value in metrics.as_dict().items()})
         mlflow.log_metrics(
-            {f"{name}_{key}_{end}": getattr(each, end) for key, each in report.intervals[name].items() for end in ENDS}
+            {f"{name}_{key}_{end}": getattr(each, end) for key, each in report.intervals[name].items() for end in _ENDS}
         )
     for name, metrics in report.unseen.items():
         mlflow.log_metrics({f"{name}_unseen_{key}": value for key, value in metrics.as_dict().items()})
@@ -113,6 +127,3 @@ def _log(report: EvaluationReport, calibrations: Mapping[str, Calibration]) -> N
         ]
         if rows:
             mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, f"{name}.json")
-
-
-ENDS = ("low", "high")

@@ -43,9 +43,11 @@ def store(config, adapter, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
         run = open_run(config, {})
-        write_model_folder(folder / "model", adapter, config.base, "f" * 64, Calibration(temperature=1.5))
+        write_model_folder(
+            folder / "model", adapter, config.base, "f" * 64, Calibration(method="temperature", temperature=1.5)
+        )
         with parent_run(run):
-            version = register(DPO_MODEL, folder / "model", {})
+            version = register(DPO_MODEL, folder / "model", {}, "")
         close_run(run, "FINISHED")
         promote(DPO_MODEL, str(version.version))
     shutil.rmtree(folder / "model")

@@ -15,7 +15,7 @@ from pii_finetune.registry import DPO_MODEL, fetch_model_folder, promote, regist
 from pii_finetune.score_table import score_table
 from pii_finetune.scoring import Scorer
 from pii_finetune.tracking import close_run, open_run, parent_run
-from tasks.evaluate import _models
+from tasks.evaluate import load_production
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,9 @@ KINDS = {  # folder of the registered model: kinds of files in it
 
 @pytest.fixture
 def folder(config, sft, tmp_path):
-    write_model_folder(tmp_path / "model", sft[0].path, config.base, "f" * 64, Calibration(temperature=2.0))
+    write_model_folder(
+        tmp_path / "model", sft[0].path, config.base, "f" * 64, Calibration(method="temperature", temperature=2.0)
+    )
     return tmp_path / "model"
 
 
@@ -41,7 +43,7 @@ def register_folder(config, tracking):
     def register_it(folder):
         run = open_run(config, {})
         with parent_run(run):
-            version = register(DPO_MODEL, folder, {}).version
+            version = register(DPO_MODEL, folder, {}, "").version
         close_run(run, "FINISHED")
         promote(DPO_MODEL, str(version))
         return f"models:/{DPO_MODEL}/{version}"
@@ -78,7 +80,9 @@ def test_a_served_probability_is_the_calibrated_one(folder, register_folder, mar
 
 def test_a_review_band_adds_a_decision_to_answers_and_signature(config, sft, register_folder, margins, tmp_path):
     inside = float(1 / (1 + np.exp(-margins[0])))
-    calibration = Calibration(review_from=inside - 1e-4, review_to=inside + 1e-4)
+    calibration = Calibration(
+        review_precision=0.9, review_low=min(inside - 1e-4, 0.5), review_high=max(inside + 1e-4, 0.5)
+    )
     write_model_folder(tmp_path / "model", sft[0].path, config.base, "f" * 64, calibration)
     uri = register_folder(tmp_path / "model")
     answers = mlflow.pyfunc.load_model(uri).predict(ROWS)
@@ -101,18 +105,14 @@ def test_a_registered_model_that_was_changed_is_not_served(folder, register_fold
         load_model_folder(fetch_model_folder(uri, tmp_path / "fetched"), 8)
 
 
-def test_production_is_compared_with_through_its_own_calibration(
-    config, folder, register_folder, sft, margins, tmp_path
-):
+def test_production_is_compared_with_through_its_own_calibration(config, folder, register_folder, margins, tmp_path):
     register_folder(folder)
-    models = _models(config, sft[0], sft[0], tmp_path / "fetched")
-    scores = models["production"](QUESTIONS)
+    scores = load_production(config, "1", tmp_path / "fetched")(QUESTIONS)
     assert scores.margin == pytest.approx(margins / 2, abs=1e-5)
-    assert models["sft"](QUESTIONS).margin == pytest.approx(margins, abs=1e-5)
 
 
 def test_a_model_of_release_0_1_in_production_is_compared_with_as_it_is(
-    config, folder, register_folder, sft, margins, tmp_path, caplog
+    config, folder, register_folder, margins, tmp_path, caplog
 ):
     register_folder(folder)
     (stored,) = [path for path in tmp_path.rglob("manifest.json") if "artifacts" in path.parts]
@@ -121,8 +121,8 @@ def test_a_model_of_release_0_1_in_production_is_compared_with_as_it_is(
     stored.write_text(json.dumps(old), encoding="utf-8")
     stored.with_name("calibration.json").unlink()
     with caplog.at_level(logging.WARNING, logger="pii_finetune"):
-        models = _models(config, sft[0], sft[0], tmp_path / "fetched")
-    assert models["production"](QUESTIONS).margin == pytest.approx(margins, abs=1e-5)
+        production = load_production(config, "1", tmp_path / "fetched")
+    assert production(QUESTIONS).margin == pytest.approx(margins, abs=1e-5)
     assert "has no hashes (release 0.1)" in caplog.text
 
 

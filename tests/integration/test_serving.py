@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pii_finetune.calibration import IDENTITY
 from pii_finetune.model_folder import write_model_folder
 from pii_finetune.registry import DPO_MODEL, promote, register
 from pii_finetune.tracking import close_run, open_run, parent_run
@@ -30,9 +31,9 @@ def server(config, sft, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         run = open_run(config, {})
-        write_model_folder(folder / "model", sft[0].path, config.base, "f" * 64)
+        write_model_folder(folder / "model", sft[0].path, config.base, "f" * 64, IDENTITY)
         with parent_run(run):
-            promote(DPO_MODEL, str(register(DPO_MODEL, folder / "model", {}).version))
+            promote(DPO_MODEL, str(register(DPO_MODEL, folder / "model", {}, "").version))
         close_run(run, "FINISHED")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

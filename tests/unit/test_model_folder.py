@@ -164,7 +164,10 @@ class Fixed:
         return Scores(np.array([-1e4, -3.0, 0.0, 2.0, 1e4]), np.ones(5, dtype=bool))
 
 
-@pytest.mark.parametrize("calibration", [IDENTITY, Calibration(temperature=2.0), Calibration(temperature=0.1)])
+@pytest.mark.parametrize(
+    "calibration",
+    [IDENTITY, *(Calibration(method="temperature", temperature=t) for t in (2.0, 0.1))],
+)
 def test_a_served_model_answers_with_calibrated_and_finite_margins(folder: Path, calibration: Calibration):
     served = ServedModel(Fixed(), calibration, read_manifest(folder))  # pyright: ignore[reportArgumentType]
     scores = served.score([("x", None)] * 5)
