@@ -14,9 +14,14 @@ from pii_finetune.score_parts import Answer, read_part, write_part
 from pii_finetune.scores import Question
 from pii_finetune.table_copy import QUESTION
 
-ADDED = ("sensitive", "probability")  # the columns a model answers with
 _MAX_KNOWN = 50_000  # answers kept at hand, so that a label that comes again is not asked about again
 _MAX_NAMES = 1_000  # unknown languages counted by name
+
+
+def answer_columns(model: PyFuncModel) -> tuple[str, ...]:
+    """Return the columns the model answers with: sensitive, probability, and decision if some answers need a person."""
+    signature: Any = model.metadata.signature
+    return tuple(signature.outputs.input_names())
 
 
 class Scoring:
@@ -24,6 +29,7 @@ class Scoring:
 
     def __init__(self, folder: Path, model: PyFuncModel) -> None:
         self._folder, self._model = folder, model
+        self.columns = answer_columns(model)
         self._known: dict[Question, Answer] = {}
         self.num_kept = self.num_asked = 0
         self.answers: Counter[str] = Counter()
@@ -37,11 +43,12 @@ class Scoring:
             answers = read_part(self._folder, number)
             if answers is None:
                 answers = self._ask(questions)
-                write_part(self._folder, number, answers)
+                write_part(self._folder, number, self.columns, answers)
             else:
                 self.num_kept += len(answers)
             self._remember(questions, answers)
-            self.answers.update(answer for answer, _ in answers)
+            decision = self.columns.index("decision" if "decision" in self.columns else "sensitive")
+            self.answers.update(str(answer[decision]) for answer in answers)
             done += len(answers)
             yield done
 
@@ -60,7 +67,7 @@ class Scoring:
         found: dict[Question, Answer] = {}
         if new:
             answers: Any = self._model.predict(pd.DataFrame(new, columns=["label", "language"], dtype=object))
-            found = dict(zip(new, zip(*(answers[name].tolist() for name in ADDED), strict=True), strict=True))
+            found = dict(zip(new, zip(*(answers[name].tolist() for name in self.columns), strict=True), strict=True))
             self.num_asked += len(new)
         return [found.get(question) or self._known[question] for question in questions]
 

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from pii_finetune.errors import BadWorkbookError
 
-Answer = tuple[str, float]  # yes or no (or review), P(yes)
+Answer = tuple[str | float, ...]  # in the order of the columns the model answers with
 
 
 @contextmanager
@@ -70,11 +70,10 @@ def read_part(folder: Path, number: int) -> list[Answer] | None:
     return list(zip(*(column.to_pylist() for column in columns), strict=True))
 
 
-def write_part(folder: Path, number: int, answers: list[Answer]) -> None:
+def write_part(folder: Path, number: int, names: Sequence[str], answers: list[Answer]) -> None:
     """Keep the answers of a part, whole or not at all."""
-    sensitive, probability = zip(*answers, strict=True)
     buffer = pa.BufferOutputStream()
-    pq.write_table(pa.table({"sensitive": sensitive, "probability": probability}), buffer)
+    pq.write_table(pa.table(dict(zip(names, zip(*answers, strict=True), strict=True))), buffer)
     _write_whole(_part(folder, number), buffer.getvalue().to_pybytes())
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from pii_finetune.errors import BadWorkbookError, MissingModelError
 from pii_finetune.isolation import copy_isolated
 from pii_finetune.profiles import embedded
 from pii_finetune.registry import require_plain_code
-from pii_finetune.score_answers import ADDED, Scoring
+from pii_finetune.score_answers import Scoring
 from pii_finetune.score_output import MAX_XLSX_ROWS, check_target, write_table
 from pii_finetune.score_parts import clear, read_note, read_part, unfinished_work, write_note
 from pii_finetune.table_copy import QUESTION, ROWS_PER_PIECE
@@ -86,7 +86,7 @@ def score_table(
         with _opened(folder) as pieces:
             for done in scoring.run(pieces):
                 on_progress(done, num_rows)
-        _write(folder, target)
+        _write(folder, target, scoring.columns)
     return ScoreReport(
         num_rows,
         scoring.num_kept,
@@ -167,29 +167,35 @@ def _opened(folder: Path) -> Iterator[pa.ipc.RecordBatchStreamReader]:
         yield pieces
 
 
-def _write(folder: Path, target: Path) -> None:
+def _write(folder: Path, target: Path, added: Sequence[str]) -> None:
     """Write the columns of the table, then the answers, to the target."""
     whole = folder / f"whole{target.suffix}"
     with _opened(folder) as pieces:
         fields = [field for at, field in enumerate(pieces.schema) if at >= len(QUESTION)]
         taken = {field.name for field in fields}
-        fields = [field.with_name(_given(field.name, taken)) for field in fields]
-        schema = pa.schema([*fields, pa.field("sensitive", pa.string()), pa.field("probability", pa.float64())])
-        write_table(schema, _answered(folder, pieces, schema), whole, target.suffix)
+        kept = [field.with_name(_given(field.name, taken, added)) for field in fields]
+        answers = [pa.field(name, pa.float64() if name == "probability" else pa.string()) for name in added]
+        schema = pa.schema([*kept, *answers])
+        write_table(schema, _answered(folder, pieces, schema, added), whole, target.suffix)
     whole.chmod(0o644)
     whole.replace(target)
 
 
-def _answered(folder: Path, pieces: pa.ipc.RecordBatchStreamReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _answered(
+    folder: Path, pieces: pa.ipc.RecordBatchStreamReader, schema: pa.Schema, added: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
     for number, piece in enumerate(pieces):
-        sensitive, probability = zip(*(read_part(folder, number) or ()), strict=True)
-        columns = [*piece.columns[len(QUESTION) :], pa.array(sensitive), pa.array([round(p, 6) for p in probability])]
-        yield pa.record_batch(columns, schema=schema)
+        answers = zip(*(read_part(folder, number) or ()), strict=True)
+        columns = [
+            pa.array([round(float(p), 6) for p in values] if name == "probability" else values)
+            for name, values in zip(added, answers, strict=True)
+        ]
+        yield pa.record_batch([*piece.columns[len(QUESTION) :], *columns], schema=schema)
 
 
-def _given(name: str, taken: set[str]) -> str:
+def _given(name: str, taken: set[str], added: Sequence[str]) -> str:
     """Return the name under which a column of the table is kept that is named like one of ours."""
-    if name not in ADDED:
+    if name not in added:
         return name
     name = f"given_{name}"
     while name in taken:

@@ -16,6 +16,7 @@ from openpyxl.utils.exceptions import IllegalCharacterError
 
 from pii_finetune import score_answers, score_table, table_copy
 from pii_finetune.errors import BadWorkbookError
+from pii_finetune.production_model import model_signature
 from pii_finetune.score_output import neutralise, write_table
 from pii_finetune.score_table import Columns, ScoreReport
 from pii_finetune.score_table import score_table as score_into
@@ -27,8 +28,8 @@ MODEL = "models:/not-reached/1"
 class FakeModel:
     """Holds labels of an odd length for sensitive, and remembers what it was asked."""
 
-    def __init__(self, uuid: str = "a") -> None:
-        self.metadata = SimpleNamespace(model_uuid=uuid)
+    def __init__(self, uuid: str = "a", has_review_band: bool = False) -> None:
+        self.metadata = SimpleNamespace(model_uuid=uuid, signature=model_signature(has_review_band))
         self.asked: list[Question] = []
         self.fails_at = 10**9
 
@@ -38,7 +39,7 @@ class FakeModel:
             raise KeyboardInterrupt
         lengths = rows["label"].str.len()
         answers = pd.DataFrame({"probability": 1 / (2 + lengths)})
-        return answers.assign(sensitive=["yes" if length % 2 else "no" for length in lengths])
+        return answers.assign(sensitive=["yes" if length % 2 else "no" for length in lengths], decision="review")
 
 
 @pytest.fixture
@@ -414,3 +415,14 @@ def test_more_rows_than_a_sheet_holds_are_refused_before_a_model_is_loaded(score
     with pytest.raises(BadWorkbookError, match="1 rows are more than a sheet can hold"):
         score(source, source.with_name("out.xlsx"))
     assert [path.name for path in source.parent.iterdir()] == [source.name]
+
+
+def test_a_model_that_leaves_answers_to_people_adds_their_decision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(score_table, "_load", lambda _: FakeModel(has_review_band=True))
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("label,decision\nname,theirs\ncolor,theirs\n")
+    report = score_into(source, target, MODEL)
+    found = pd.read_csv(target)
+    assert list(found.columns) == ["label", "given_decision", "sensitive", "probability", "decision"]
+    assert found["decision"].tolist() == ["review", "review"]
+    assert report.answers == {"review": 2}
