@@ -1,6 +1,7 @@
 """Running suites of expectations with Great Expectations: the only module that knows it."""
 
 import html
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ class Checkpoint:
         """Start without suites; nothing is written."""
         import great_expectations as gx
 
+        # Its import sets this one to tell of every folder it makes.
+        logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
         self._context = gx.get_context(mode="ephemeral")
         self._context.variables.progress_bars = {"globally": False}  # pyright: ignore[reportAttributeAccessIssue]
         self._rows = self._context.data_sources.add_pandas("workbook")

@@ -1,5 +1,7 @@
 """MLflow's model registry: what is registered, and which version is in production."""
 
+import contextlib
+import io
 import json
 import logging
 from collections.abc import Mapping
@@ -63,7 +65,8 @@ def register(name: str, folder: Path, tags: Mapping[str, str], description: str)
         pip_requirements=_pinned((*_SERVING_PACKAGES, *_VERIFYING_PACKAGES) if is_signed else _SERVING_PACKAGES),
         signature=model_signature(calibration.has_review_band),
     )
-    version = mlflow.register_model(info.model_uri, name, tags=dict(tags))
+    with contextlib.redirect_stderr(io.StringIO()):  # where it tells of success, whatever the log's level
+        version = mlflow.register_model(info.model_uri, name, tags=dict(tags))
     return MlflowClient().update_model_version(name, str(version.version), description=description)
 
 

@@ -36,6 +36,7 @@ class RunFacts:
     data: Mapping[str, str]  # what it was trained on
     provenance: Mapping[str, str]  # where it comes from: commit, run, versions
     recipe: Mapping[str, str]  # settings
+    changed_rules: Mapping[str, str]  # rules of the gate that are not as the profile has them
 
 
 def render_run_report(facts: RunFacts) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from pii_finetune.config import RunConfig
 from pii_finetune.errors import BadConfigError, BadWorkbookError
 from pii_finetune.hub_dataset import is_hub_dataset
-from pii_finetune.overrides import apply_overrides
+from pii_finetune.overrides import apply_overrides, flatten
 from pii_finetune.paths import resolve
 from pii_finetune.profiles import PROFILES
 
@@ -47,6 +47,11 @@ def configure_run(profile: str, data: str | None, overrides: Mapping[str, Any]) 
     if not is_hub_dataset(source) and not (workbook := resolve(source)).is_file():
         problem = "is not a file" if workbook.exists() else "there is no such file"
         raise BadWorkbookError(f"{workbook}: {problem}; give the workbook with --data FILE (data.workbook)")
+    for name, path in (("data.unseen", config.data.unseen), ("data.frozen_test", config.data.frozen_test)):
+        if path is not None and not is_hub_dataset(path) and not resolve(path).is_file():
+            raise BadWorkbookError(
+                f"{name} = {path!r}: there is no such file; give a workbook, or {name}=null for none"
+            )
     _require_writable(resolve(config.output_dir))
     from pii_finetune import base_model  # imports torch: seconds that a mistyped setting need not cost
 
@@ -54,6 +59,16 @@ def configure_run(profile: str, data: str | None, overrides: Mapping[str, Any]) 
     _require_optimizers(config)
     base_model.require_lora_targets(config.base, config.lora)
     return config
+
+
+def changed_rules(config: RunConfig) -> dict[str, str]:
+    """Return the rules of the gate that are not as the profile has them: by path, what they are and would be."""
+    usual = flatten(PROFILES[config.profile]())
+    return {
+        path: f"{value} (profile {config.profile}: {usual[path]})"
+        for path, value in flatten(config).items()
+        if path.startswith("gate.") and value != usual[path]
+    }
 
 
 def _require_optimizers(config: RunConfig) -> None:

@@ -16,6 +16,7 @@ from pii_finetune.model_folder import write_model_folder
 from pii_finetune.provenance import card_facts, describe_data, describe_origin, describe_recipe
 from pii_finetune.registry import DPO_MODEL, SFT_MODEL, promote_pair, register
 from pii_finetune.run_report import RunFacts, render_run_report
+from pii_finetune.setup import changed_rules
 from pii_finetune.splits import Splits
 from pii_finetune.tracking import TrackedRun, parent_run
 from pii_finetune.training import Adapter
@@ -51,6 +52,8 @@ def decide_promotion(config: RunConfig, evaluated: Evaluated, run: TrackedRun) -
     page = f"### {decision.reason}\n\n| rule | value | threshold | verdict | why |\n|---|---|---|---|---|\n{rules}\n"
     if report.test["sft"].f1 > report.test["dpo"].f1:
         page += f"\nDPO did not help here: the SFT adapter it starts from has F1 {report.test['sft'].f1:.4f}.\n"
+    if changed := changed_rules(config):
+        page += f"\nThe rules were set otherwise for this run: {', '.join(f'{k} = {v}' for k, v in changed.items())}.\n"
     create_markdown_artifact(page, key="promotion", description="Why the candidate was promoted, or not")
     with parent_run(run):
         mlflow.set_tags({"promoted": str(decision.promote).lower(), "decision": decision.reason})
@@ -78,6 +81,7 @@ def write_report(
         data=describe_data(workbook, splits),
         provenance=_origin(config, run),
         recipe=describe_recipe(config),
+        changed_rules=changed_rules(config),
     )
     with parent_run(run):
         mlflow.log_text(render_run_report(facts), "report.html")
@@ -120,6 +124,7 @@ def register_models(
                 "base": f"{manifest.base_name}@{manifest.base_revision or manifest.base_config_sha256[:12]}",
                 "gate": "passed" if decision.promote else "failed",
                 "gate_reason": decision.reason,
+                "gate_rules_changed": ", ".join(changed_rules(config)) or "none",
                 **{f"test_{key}": f"{value:.4f}" for key, value in measured.as_dict().items() if key != "num_rows"},
             }
             description = (

@@ -25,17 +25,17 @@ def model(wrong: set[int]):
     return ask
 
 
-def page(**models: set[int]) -> str:
+def page(changed: dict[str, str] | None = None, **models: set[int]) -> str:
     rows = [*ROWS, Record(EVIL, "English", True, 99)]
     report = evaluate({name: model(wrong) for name, wrong in models.items()}, rows, ROWS[:10], lambda _: None)
-    return render_run_report(facts(report))
+    return render_run_report(facts(report, changed or {}))
 
 
-def facts(report: EvaluationReport) -> RunFacts:
+def facts(report: EvaluationReport, changed: dict[str, str]) -> RunFacts:
     production = report.evidence("production") if "production" in report.test else None
     decision = decide(report.evidence("dpo"), production, {}, embedded().gate)
     return RunFacts(
-        f"pii-dpo from {EVIL}", decision, report, IDENTITY, {"workbook": EVIL}, {"code": "abc"}, {"seed": "1"}
+        f"pii-dpo from {EVIL}", decision, report, IDENTITY, {"workbook": EVIL}, {"code": "abc"}, {"seed": "1"}, changed
     )
 
 
@@ -79,3 +79,9 @@ def test_all_and_none_are_said_only_where_it_is_all_or_none(share: float, told: 
 
 def test_the_first_model_is_compared_with_none():
     assert "What changes for those who use it" not in page(dpo=set())
+
+
+def test_rules_that_were_loosened_for_a_run_are_told_beside_its_decision():
+    shown = page({"gate.minimum_recall": "0.1 (profile embedded: 0.8)"}, dpo=set())
+    assert "the rules were set otherwise for this run: gate.minimum_recall = 0.1 (profile embedded: 0.8)." in shown
+    assert "set otherwise" not in page(dpo=set())

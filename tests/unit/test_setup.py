@@ -5,7 +5,7 @@ import torch
 
 from pii_finetune.errors import BadConfigError, BadWorkbookError, MissingDeviceError
 from pii_finetune.profiles import embedded
-from pii_finetune.setup import build_config, configure_run
+from pii_finetune.setup import build_config, changed_rules, configure_run
 
 
 def test_without_wishes_the_profile_is_the_config():
@@ -90,3 +90,14 @@ def test_layers_that_the_base_has_not_are_told_before_any_work_with_those_it_has
 
 def test_a_hub_dataset_is_not_looked_for_among_the_files():
     assert configure_run("embedded", "hf://owner/name", {}).data.workbook == "hf://owner/name"
+
+
+def test_a_frozen_test_set_that_is_not_there_is_told_before_any_work():
+    with pytest.raises(BadWorkbookError, match=r"data.frozen_test = '/nope.xlsx': there is no such file"):
+        configure_run("embedded", None, {"data.frozen_test": "/nope.xlsx"})
+
+
+def test_rules_of_the_gate_that_are_not_the_profiles_are_named():
+    assert changed_rules(embedded()) == {}
+    loosened = build_config("embedded", None, {"gate.minimum_recall": 0.1, "sft.max_steps": 5})
+    assert changed_rules(loosened) == {"gate.minimum_recall": "0.1 (profile embedded: 0.8)"}
