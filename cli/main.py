@@ -1,6 +1,8 @@
 """`pii-finetune` and its commands. Exit code 0: done, 1: failed, 2: bad usage or bad input."""
 
 import argparse
+import io
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -143,13 +145,30 @@ def _add_set_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+# A file's name can hold what would colour, reorder or fake lines of a terminal.
+_CONTROL = re.compile("[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]")
+
+
+def _spell_out(match: re.Match[str]) -> str:
+    return f"\\u{ord(match.group()):04x}"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a letter gets its number
+            stream.reconfigure(errors="backslashreplace")
     options = build_parser().parse_args(arguments)
     try:
         return _COMMANDS[options.command](options)
     except UserError as error:
-        print(f"pii-finetune: {error}", file=sys.stderr)
+        print(f"pii-finetune: {_CONTROL.sub(_spell_out, str(error))}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        named = _CONTROL.sub(_spell_out, str(error.filename))[:300]
+        print(f"pii-finetune: {named}: cannot be used ({error.strerror}); give another path", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("pii-finetune: stopped", file=sys.stderr)

@@ -1,6 +1,8 @@
 """`pii-finetune validate FILE [--report R] [--fixed F] [--docs D] [--against OLD]`."""
 
 import logging
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +44,7 @@ def validate(file: str, pages: Pages, against: str | None, assignments: list[str
     """Validate a workbook as a run would; show and write what is in it, what to mend and what changed since another."""
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     config = _settings(file, assignments)
-    _check_targets(file, pages)
+    _check_targets([file, *([against] if against is not None else [])], pages)
     console = Console()
     report = validation.validate(read_workbook(config.data), pages.docs, config.data, advice_seed=config.data.seed)
     _write_pages(console, report, config.data, pages)
@@ -57,8 +59,11 @@ def validate(file: str, pages: Pages, against: str | None, assignments: list[str
     return 0
 
 
-def _check_targets(file: str, pages: Pages) -> None:
+def _check_targets(sources: list[str], pages: Pages) -> None:
+    file, given = sources[0], {os.path.realpath(absolute_source(source)) for source in sources}
     if pages.docs is not None:
+        if (pages.docs / "index.html").exists() and not (pages.docs / "validations").is_dir():
+            raise BadConfigError(f"--docs {pages.docs}: holds a page that is not ours; name another folder")
         try:
             pages.docs.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -70,7 +75,7 @@ def _check_targets(file: str, pages: Pages) -> None:
             continue
         if target.suffix.lower() != ending:
             raise BadConfigError(f"{option} {target}: the ending must be {ending}")
-        if not target.parent.is_dir() or target.is_dir() or str(target.resolve()) == absolute_source(file):
+        if not target.parent.is_dir() or target.is_dir() or os.path.realpath(target) in given:
             raise BadConfigError(
                 f"{option} {target}: cannot be written there; name another file in a folder that exists"
             )
@@ -83,7 +88,7 @@ def _write_pages(console: Console, report: validation.ValidationReport, config: 
         console.print(f"Data Docs: {pages.docs / 'index.html'}", highlight=False, soft_wrap=True, markup=False)
     if pages.report is not None:
         try:
-            pages.report.write_text(render_html(report, report.advice), encoding="utf-8")
+            _write_whole(pages.report, render_html(report, report.advice))
         except OSError as error:
             raise BadConfigError(f"--report {pages.report}: cannot be written ({error.strerror})") from None
         console.print(f"report: {pages.report}", highlight=False, soft_wrap=True, markup=False)
@@ -96,6 +101,20 @@ def _write_pages(console: Console, report: validation.ValidationReport, config: 
         console.print(
             f"copy with {len(marks):,} comments: {pages.fixed}", highlight=False, soft_wrap=True, markup=False
         )
+
+
+def _write_whole(target: Path, text: str) -> None:
+    """Write the file, or leave the one that is there as it is."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, prefix=".report-", delete=False) as file:
+        written = Path(file.name)
+        try:
+            file.write(text)
+            file.close()
+            written.chmod(0o644)
+            written.replace(target)
+        except OSError:
+            written.unlink(missing_ok=True)
+            raise
 
 
 def _show_bad_cells(console: Console, report: validation.ValidationReport) -> None:

@@ -36,6 +36,13 @@ class DataConfig(Section):
     seed: int = Field(ge=0, lt=2**32)
 
     @model_validator(mode="after")
+    def _four_columns(self) -> "DataConfig":
+        names = [self.label_column, self.language_column, self.sensitive_column, self.category_column]
+        if len({name.strip().casefold() for name in names}) < len(names):
+            raise ValueError(f"label, language, sensitive and category must be four columns, not {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
     def _leave_rows_to_train_on(self) -> "DataConfig":
         if self.validation_fraction + self.test_fraction > 0.8:
             raise ValueError("validation_fraction + test_fraction must leave at least 0.2 of the rows for training")

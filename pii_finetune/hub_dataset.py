@@ -1,5 +1,6 @@
 """A Hugging Face dataset as a workbook: `hf://owner/name`, optionally `@revision`; its split is the sheet."""
 
+import os
 import re
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def is_hub_dataset(source: str) -> bool:
 
 def absolute_source(source: str) -> str:
     """Return a file's absolute path, so that it means the same wherever it is read, and a dataset's name as it is."""
-    return source if is_hub_dataset(source) else str(Path(source).resolve())
+    return source if is_hub_dataset(source) else os.path.abspath(source)  # noqa: PTH100  resolve() fails on a loop of links
 
 
 def download_split(source: str, split: str | None, folder: Path) -> tuple[Path, str]:

@@ -89,6 +89,8 @@ def _epitaph(path: Path, done: subprocess.CompletedProcess[bytes], config: DataC
     words = done.stderr.decode(errors="replace")
     if "MemoryError" in words or "memory allocation" in words or "bad_alloc" in words or "out of memory" in words:
         return f"{path}: needs more memory to read than {limit}; save it again as a plain table without unused area"
+    if "No space left on device" in words or "File too large" in words or "Disk quota" in words:
+        return f"{path}: there is no room on the disk to read or copy it; free some (TMPDIR says where it is needed)"
     ending = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit code {done.returncode}"
     last = words.strip().splitlines()[-1][:200] if words.strip() else "no message"
     return (

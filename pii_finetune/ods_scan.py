@@ -32,12 +32,13 @@ class _Handler:
     def __init__(self, scan: SheetScan, table: str, where: str, max_rows: int) -> None:
         self.scan, self.table, self.where, self.max_rows = scan, table, where, max_rows
         self.inside = False
+        self.depth = 0  # of tables in tables
         self.row = self.next_row = self.next_column = 0
         self.pending: list[int] = []  # columns of the present row that hold something
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         if name == "table:table":
-            self.inside = attributes.get("table:name") == self.table
+            self._start_table(attributes)
         elif not self.inside:
             return
         elif name == "table:table-row":
@@ -51,9 +52,19 @@ class _Handler:
         elif name == "text:p":
             self._fill(range(self.first, min(self.next_column, _NUM_COLUMNS)))
 
+    def _start_table(self, attributes: dict[str, str]) -> None:
+        self.depth += 1
+        if self.depth > 1:  # where the other reader takes the inner table's end for the whole table's
+            raise BadWorkbookError(
+                f"{self.where}: a cell near row {self.row + 1:,} of a sheet holds a table of its own, at which readers "
+                "lose the rows that follow; put its content into plain cells and save again"
+            )
+        self.inside = attributes.get("table:name") == self.table
+
     def end(self, name: str) -> None:
         if name == "table:table":
-            self.inside = False
+            self.depth -= 1
+            self.inside = self.inside and self.depth > 0
 
     def _cell(self, attributes: dict[str, str]) -> None:
         self.first = self.next_column

@@ -335,6 +335,18 @@ def test_merged_cells_of_an_ods_are_named(tmp_path: Path):
     assert [problem.rows for problem in report.problems if "merged" in problem.message] == [(5, 6)]
 
 
+def test_an_ods_with_a_table_in_a_cell_is_refused_for_readers_lose_the_rows_after_it(tmp_path: Path):
+    def nest(parts: dict[str, bytes]) -> None:
+        cell = b"<text:p>label 3</text:p>"
+        assert cell in parts["content.xml"]
+        parts["content.xml"] = parts["content.xml"].replace(
+            cell, cell + b"<table:table><table:table-row/></table:table>"
+        )
+
+    path = repack(write_ods(tmp_path / "book.ods", [HEADER, *GOOD]), nest)
+    assert "a cell near row 5 of a sheet holds a table of its own" in refusal(path)
+
+
 def test_an_ods_that_repeats_a_row_without_end_is_refused_within_its_memory(tmp_path: Path):
     path = write_ods(tmp_path / "book.ods", [HEADER, *GOOD], repeat={30: 1_048_000})
     assert "has more rows than data.max_rows = 1,000,000" in refusal(path)

@@ -161,3 +161,30 @@ def test_a_scoring_that_is_stopped_says_that_it_can_be_gone_on_with(
     monkeypatch.setattr("cli.score.score_table", stop)
     assert main(["score", "in.csv", "--out", str(tmp_path / "out.csv")]) == 130
     assert "not written; the same command goes on where it stopped" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_page_of_somebody_else_and_last_months_workbook_are_not_overwritten(tmp_path, capsys):
+    new, old = write_workbook(tmp_path / "new.xlsx"), write_workbook(tmp_path / "old.xlsx")
+    before = old.read_bytes()
+    assert "cannot be written there" in refused(capsys, "validate", new, "--against", old, "--fixed", old)
+    assert old.read_bytes() == before
+    (tmp_path / "index.html").write_text("mine")
+    assert "holds a page that is not ours" in refused(capsys, "validate", new, "--docs", tmp_path)
+    assert (tmp_path / "index.html").read_text() == "mine"
+
+
+def test_paths_that_no_system_takes_are_told_without_a_traceback(tmp_path, capsys):
+    loop = tmp_path / "loop.csv"
+    loop.symlink_to(loop)
+    assert "there is no such file" in refused(capsys, "validate", loop)
+    assert "cannot be used (File name too long)" in refused(capsys, "validate", f"{'x' * 300}.xlsx")
+
+
+def test_a_file_name_cannot_write_on_the_terminal(tmp_path, capsys):
+    assert "\\u001b[31m.csv" in refused(capsys, "validate", tmp_path / "\x1b[31m.csv")
+
+
+def test_one_column_cannot_be_two(tmp_path, capsys):
+    book = write_workbook(tmp_path / "book.xlsx")
+    told = refused(capsys, "validate", book, "--set", "data.label_column=sensitive")
+    assert "must be four columns" in told
