@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 def _interrupt(process):
     """Press ctrl-C, and once more if nothing comes of it, as people do.
 
-    Python drops an interrupt that arrives inside a callback from C; on a machine busy with other work that was seen once.
+    On a machine busy with other work the first was once seen to do nothing for 90 s; why is not known.
     """
     os.killpg(process.pid, signal.SIGINT)
     try:
