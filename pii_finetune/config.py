@@ -119,6 +119,15 @@ class DpoSettings(TrainingSection):
         return self
 
 
+class FusedSettings(Section):
+    """How `trainer = "fused"` goes about it; none of these changes what is learnt."""
+
+    # Rows that follow one copy of the tokens all prompts start with. More share more, and attention looks at more that
+    # is masked out: 8 is fastest at batch 16 on two cores (benchmarks/training.py).
+    rows_per_sequence: int = Field(default=8, gt=0)
+    compile_layers: bool = False  # torch.compile for one decoder layer, used by all; needs CUDA and a C compiler
+
+
 class EvaluationConfig(Section):
     """How models are measured."""
 
@@ -170,6 +179,9 @@ class RunConfig(Section):
     data: DataConfig
     base: BaseConfig
     lora: LoraSettings
+    # fused: the same losses and gradients as TRL's trainers, without what they compute twice (docs/adr/0008)
+    trainer: Literal["trl", "fused"] = "trl"
+    fused: FusedSettings = FusedSettings()
     sft: SftSettings
     dpo: DpoSettings
     evaluation: EvaluationConfig

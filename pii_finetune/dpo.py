@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from peft import PeftModel
@@ -10,6 +11,9 @@ from trl import DPOConfig, DPOTrainer
 
 from pii_finetune.base_model import load_base, load_tokenizer
 from pii_finetune.config import RunConfig
+from pii_finetune.fused.dpo import FusedDPOTrainer
+from pii_finetune.fused.fallback import why_not_fused
+from pii_finetune.fused.rows import tokenize
 from pii_finetune.prompt import render_prompt
 from pii_finetune.records import Record
 from pii_finetune.splits import Splits
@@ -23,26 +27,39 @@ def train_dpo(splits: Splits, sft: Adapter, config: RunConfig, folder: Path, on_
         TrainingDivergedError: the loss or a gradient stopped being finite.
     """
     tokenizer = load_tokenizer(config.base)
-    trainer = DPOTrainer(
-        model=PeftModel.from_pretrained(load_base(config.base), sft.path, is_trainable=True),
-        args=DPOConfig(**trainer_arguments(config.dpo, config, folder)),
-        train_dataset=dpo_rows(splits.train, tokenizer),
-        eval_dataset=dpo_rows(splits.validation, tokenizer),
-        processing_class=tokenizer,
-        callbacks=[UpdateCallback(on_update)],
-    )
-    return finish(trainer, config, folder)
+    model = PeftModel.from_pretrained(load_base(config.base), sft.path, is_trainable=True)
+    shared: dict[str, Any] = {
+        "model": model,
+        "args": DPOConfig(**trainer_arguments(config.dpo, config, folder)),
+        "processing_class": tokenizer,
+        "callbacks": [UpdateCallback(on_update)],
+    }
+    fallback = why_not_fused(model, config.dpo, config)
+    if config.trainer == "fused" and fallback is None:
+        one = dpo_rows(splits.train[:1], tokenizer)  # TRL's constructor wants to see some; use_rows brings all
+        trainer = FusedDPOTrainer(train_dataset=one, eval_dataset=one, **shared)
+        train, validation = (tokenize(side, tokenizer, answers) for side in (splits.train, splits.validation))
+        trainer.use_rows(train, validation, config.fused)
+    else:
+        trainer = DPOTrainer(
+            train_dataset=dpo_rows(splits.train, tokenizer),
+            eval_dataset=dpo_rows(splits.validation, tokenizer),
+            **shared,
+        )
+    return finish(trainer, config, folder, fallback)
+
+
+def answers(record: Record) -> list[str]:
+    """Return what a row compares: the right answer, then the other one."""
+    return [record.answer, "no" if record.sensitive else "yes"]
 
 
 def dpo_rows(records: Sequence[Record], tokenizer: PreTrainedTokenizerBase) -> Dataset:
     """Return TRL's preference rows: chosen is the right answer, rejected the other one."""
     return Dataset.from_list(
         [
-            {
-                "prompt": render_prompt(tokenizer, r.label, r.language),
-                "chosen": r.answer,
-                "rejected": "no" if r.sensitive else "yes",
-            }
+            {"prompt": render_prompt(tokenizer, r.label, r.language), "chosen": chosen, "rejected": rejected}
             for r in records
+            for chosen, rejected in [answers(r)]
         ]
     )

@@ -1,5 +1,7 @@
 """The question put to the model. Everything that trains, scores or serves builds it here."""
 
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pii_finetune.labels import spell_out
@@ -17,13 +19,45 @@ _AS_DATA = str.maketrans({"<": "‹", ">": "›", '"': "”", "\n": " ", "\r": "
 
 def build_messages(label: str, language: str | None) -> list[dict[str, str]]:
     """Return the system and user turn that ask about one label, spelled out."""
-    return [
-        {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": f'{language or UNKNOWN} field: "{spell_out(label).translate(_AS_DATA)}"'},
-    ]
+    return _messages(_question(label, language))
 
 
 def render_prompt(tokenizer: "PreTrainedTokenizerBase", label: str, language: str | None) -> str:
     """Return the ChatML text up to the point where the model answers `yes` or `no`."""
-    text = tokenizer.apply_chat_template(build_messages(label, language), tokenize=False, add_generation_prompt=True)
-    return str(text)
+    return _render(tokenizer, build_messages(label, language))
+
+
+def tokenize_prompts(
+    tokenizer: "PreTrainedTokenizerBase", questions: Sequence[tuple[str, str | None]]
+) -> list[list[int]]:
+    """Return the tokens of each rendered prompt; what is the same in all is rendered and tokenised once.
+
+    Special tokens end what a tokenizer may merge, so the text between the last one before the question and the first
+    one after it can be tokenised by itself.
+    """
+    if not questions:
+        return []
+    before, after = _render(tokenizer, _messages(_PLACE)).split(_PLACE)
+    special = "|".join(map(re.escape, sorted(tokenizer.all_special_tokens, key=len, reverse=True))) or "(?!)"
+    head = before[: max((found.end() for found in re.finditer(special, before)), default=0)]
+    found = re.search(special, after)
+    tail = after[found.start() :] if found else ""
+    lead, trail = before[len(head) :], after.removesuffix(tail)
+    first, last = tokenizer([head, tail])["input_ids"]
+    turns = tokenizer([f"{lead}{_question(label, language)}{trail}" for label, language in questions])["input_ids"]
+    return [[*first, *turn, *last] for turn in turns]
+
+
+_PLACE = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands in for the question in no template
+
+
+def _question(label: str, language: str | None) -> str:
+    return f'{language or UNKNOWN} field: "{spell_out(label).translate(_AS_DATA)}"'
+
+
+def _messages(question: str) -> list[dict[str, str]]:
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
+
+
+def _render(tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]]) -> str:
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

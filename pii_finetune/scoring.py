@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
 from pii_finetune.base_model import load_base, load_tokenizer
 from pii_finetune.config import BaseConfig
-from pii_finetune.prompt import render_prompt
+from pii_finetune.fused.answers import answer_greedily
+from pii_finetune.fused.dequantize import dequantize_once
+from pii_finetune.prompt import tokenize_prompts
 from pii_finetune.scores import Question, Scores
-from pii_finetune.shared_start import SharedStart
 
 Answers = tuple[torch.Tensor, torch.Tensor]  # (B,) margin, (B,) whether it has the right form
 
@@ -25,39 +26,47 @@ class Scorer:
     def __init__(self, base: BaseConfig, adapters: dict[str, Path], batch_size: int) -> None:
         self._tokenizer: PreTrainedTokenizerBase = load_tokenizer(base)
         self._model: Any = load_base(base)  # a PreTrainedModel, or a PeftModel around it
+        self._is_qwen2 = isinstance(self._model, Qwen2ForCausalLM)
         self._batch_size = batch_size
         self._yes, self._no = (_only_token(self._tokenizer, answer) for answer in ("yes", "no"))
+        self._end = _only_token(self._tokenizer, str(self._tokenizer.eos_token))
         for name, path in adapters.items():
             if isinstance(self._model, PeftModel):
                 self._model.load_adapter(str(path), adapter_name=name)
             else:
                 self._model = PeftModel.from_pretrained(self._model, path, adapter_name=name)
+        dequantize_once(self._model)
         self._model.eval()
 
     def score(self, questions: Sequence[Question], adapter: str | None, check_format: bool = True) -> Scores:
-        """Answer N questions with the named adapter, or with the base alone if None; the same prompt is asked once.
+        """Answer N questions with the named adapter, or with the base alone if None; the same question is asked once.
 
-        With `check_format` two tokens are generated, as a user of the model would have them, and `valid` says that
-        they are exactly `yes` or `no`, then the end of the turn. Without, each prompt costs one forward pass, less the
-        tokens it shares with its neighbours, and `valid` says that the likeliest first token is `yes` or `no`.
+        With `check_format`, `valid` says that what greedy decoding writes is exactly `yes` or `no`, then the end of the
+        turn; without, that the likeliest first token is `yes` or `no`. Either way a question costs one forward pass,
+        less the tokens it shares with its neighbours. A base of another architecture is asked by generate().
         """
-        prompts = [render_prompt(self._tokenizer, label, language) for label, language in questions]
-        languages = {prompt: language or "" for prompt, (_, language) in zip(prompts, questions, strict=True)}
-        distinct = list(languages)
-        tokens: list[list[int]] = self._tokenizer(distinct)["input_ids"] if distinct else []
+        distinct = list(dict.fromkeys(questions))
         # Neighbours in one language share the most tokens at the start, neighbours of like length need little padding.
-        order = sorted(range(len(distinct)), key=lambda at: (languages[distinct[at]], len(tokens[at])))
-        margin, valid = np.zeros(len(distinct)), np.zeros(len(distinct), dtype=bool)
-        passes = SharedStart(self._model)
+        order = sorted(range(len(distinct)), key=lambda at: (distinct[at][1] or "", len(distinct[at][0])))
+        found: list[Answers] = []
         with torch.inference_mode(), self._answering_as(adapter):
             for start in range(0, len(order), self._batch_size):
-                rows = order[start : start + self._batch_size]
-                batch = [tokens[at] for at in rows]
-                found = self._generate(batch) if check_format else self._read(passes.last_logits(batch))
-                margin[rows], valid[rows] = (each.cpu().numpy() for each in found)
-        place = {prompt: at for at, prompt in enumerate(distinct)}
-        back = [place[prompt] for prompt in prompts]
+                batch = [distinct[at] for at in order[start : start + self._batch_size]]
+                found.append(self._ask(tokenize_prompts(self._tokenizer, batch), check_format))
+        margin, valid = np.zeros(len(distinct)), np.zeros(len(distinct), dtype=bool)
+        if found:  # only now are the figures waited for; a GPU was given one batch after the other
+            margin[order], valid[order] = (torch.cat(each).cpu().numpy() for each in zip(*found, strict=True))
+        place = {question: at for at, question in enumerate(distinct)}
+        back = [place[question] for question in questions]
         return Scores(margin[back], valid[back])
+
+    def _ask(self, prompts: list[list[int]], check_format: bool) -> Answers:
+        if not self._is_qwen2:
+            return self._generate(prompts)
+        answers, end = (self._yes, self._no), self._end
+        said = answer_greedily(self._model, prompts, answers, end, and_after=check_format)
+        is_answer = said.first[:, None] == torch.tensor(answers, device=said.first.device)  # (B, 2)
+        return said.margin, (is_answer if said.ends is None else is_answer & said.ends).any(-1)
 
     def _answering_as(self, adapter: str | None) -> AbstractContextManager[None]:
         if not isinstance(self._model, PeftModel):
@@ -67,9 +76,9 @@ class Scorer:
         self._model.set_adapter(adapter)
         return nullcontext()
 
-    def _generate(self, batch: list[list[int]]) -> Answers:
-        """Decode two tokens greedily: generate() is the reference for what a user of the model would see."""
-        padded = self._tokenizer.pad({"input_ids": batch}, return_tensors="pt").to(self._model.device)
+    def _generate(self, prompts: list[list[int]]) -> Answers:
+        """Decode two tokens greedily: the reference for what a user of the model would see."""
+        padded = self._tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self._model.device)
         generated: Any = self._model.generate(
             **padded,
             max_new_tokens=2,
@@ -82,17 +91,13 @@ class Scorer:
             output_logits=True,
             pad_token_id=self._tokenizer.pad_token_id,
         )
-        margin, right_word = self._read(generated.logits[0])
+        logits = generated.logits[0].float()  # (B, V)
+        margin, first = logits[:, self._yes] - logits[:, self._no], logits.argmax(-1)
         answer = generated.sequences[:, padded["input_ids"].shape[1] :]
+        right_word = (first == self._yes) | (first == self._no)
         if answer.shape[1] < 2:  # every first token ended its turn
             return margin, torch.zeros_like(right_word)
         return margin, right_word & (answer[:, 1] == self._tokenizer.eos_token_id)
-
-    def _read(self, logits: torch.Tensor) -> Answers:
-        """Return the margin and whether the likeliest token is `yes` or `no`, from the answer's logits (B, V)."""
-        logits = logits.float()
-        first = logits.argmax(-1)
-        return logits[:, self._yes] - logits[:, self._no], (first == self._yes) | (first == self._no)
 
 
 def _only_token(tokenizer: PreTrainedTokenizerBase, answer: str) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from peft import LoraConfig
@@ -10,6 +11,9 @@ from trl import SFTConfig, SFTTrainer
 
 from pii_finetune.base_model import load_base, load_tokenizer
 from pii_finetune.config import RunConfig
+from pii_finetune.fused.fallback import why_not_fused
+from pii_finetune.fused.rows import tokenize
+from pii_finetune.fused.sft import FusedSFTTrainer
 from pii_finetune.prompt import render_prompt
 from pii_finetune.records import Record
 from pii_finetune.splits import Splits
@@ -22,17 +26,32 @@ def train_sft(splits: Splits, config: RunConfig, folder: Path, on_update: OnUpda
     Raises:
         TrainingDivergedError: the loss or a gradient stopped being finite.
     """
-    tokenizer = load_tokenizer(config.base)
-    trainer = SFTTrainer(
-        model=load_base(config.base),
-        args=SFTConfig(**trainer_arguments(config.sft, config, folder)),
-        train_dataset=sft_rows(splits.train, tokenizer),
-        eval_dataset=sft_rows(splits.validation, tokenizer),
-        processing_class=tokenizer,
-        peft_config=LoraConfig(task_type="CAUSAL_LM", bias="none", **config.lora.model_dump()),
-        callbacks=[UpdateCallback(on_update)],
-    )
-    return finish(trainer, config, folder)
+    tokenizer, model = load_tokenizer(config.base), load_base(config.base)
+    shared: dict[str, Any] = {
+        "model": model,
+        "args": SFTConfig(**trainer_arguments(config.sft, config, folder)),
+        "processing_class": tokenizer,
+        "peft_config": LoraConfig(task_type="CAUSAL_LM", bias="none", **config.lora.model_dump()),
+        "callbacks": [UpdateCallback(on_update)],
+    }
+    fallback = why_not_fused(model, config.sft, config)
+    if config.trainer == "fused" and fallback is None:
+        one = sft_rows(splits.train[:1], tokenizer)  # TRL's constructor wants to see some; use_rows brings all
+        trainer = FusedSFTTrainer(train_dataset=one, eval_dataset=one, **shared)
+        train, validation = (tokenize(side, tokenizer, answers) for side in (splits.train, splits.validation))
+        trainer.use_rows(train, validation, config.fused)
+    else:
+        trainer = SFTTrainer(
+            train_dataset=sft_rows(splits.train, tokenizer),
+            eval_dataset=sft_rows(splits.validation, tokenizer),
+            **shared,
+        )
+    return finish(trainer, config, folder, fallback)
+
+
+def answers(record: Record) -> list[str]:
+    """Return what a row is taught: the right answer."""
+    return [record.answer]
 
 
 def sft_rows(records: Sequence[Record], tokenizer: PreTrainedTokenizerBase) -> Dataset:

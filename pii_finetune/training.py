@@ -24,6 +24,7 @@ class Adapter:
     num_steps: int
     train_loss: float
     seconds: float
+    fallback: str | None = None  # why TRL's trainer ran although the fused one was asked for
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def projecting_answers_only() -> Iterator[None]:
         trl.trainer.utils._use_triton = asked  # noqa: SLF001
 
 
-def finish(trainer: Any, config: RunConfig, folder: Path) -> Adapter:
+def finish(trainer: Any, config: RunConfig, folder: Path, fallback: str | None) -> Adapter:
     """Train, then save the adapter alone: no optimizer, no reference copy, no pickled arguments."""
     trainer.remove_callback(PrinterCallback)  # the updates say it already
     with projecting_answers_only():
@@ -110,4 +111,5 @@ def finish(trainer: Any, config: RunConfig, folder: Path) -> Adapter:
         settings.base_model_name_or_path = portable_name(config.base)
     trainer.model.save_pretrained(path, selected_adapters=["default"])
     (path / "README.md").unlink(missing_ok=True)  # PEFT's empty model-card form
-    return Adapter(path, outcome.global_step, outcome.training_loss, outcome.metrics["train_runtime"])
+    why = fallback if config.trainer == "fused" else None
+    return Adapter(path, outcome.global_step, outcome.training_loss, outcome.metrics["train_runtime"], why)
