@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.special import logit
 
@@ -27,6 +28,7 @@ from pii_finetune.manifest import (
     verify_files,
     write_manifest,
 )
+from pii_finetune.model_code import digest_code
 from pii_finetune.scores import Question, Scores
 from pii_finetune.scoring import Scorer
 from pii_finetune.signing import sign_folder, verify_signature
@@ -51,6 +53,21 @@ class ServedModel:
         said = self.scorer.score(questions, "served", check_format)
         probability = np.clip(self.calibration.probability(said.margin), _NEVER_0_OR_1, 1 - _NEVER_0_OR_1)
         return Scores(logit(probability), said.valid)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What an answer consists of; `decision` only where some answers are left to a person."""
+        return ("sensitive", "probability", *(("decision",) if self.calibration.has_review_band else ()))
+
+    def answer(self, questions: Sequence[Question]) -> pd.DataFrame:
+        """Answer N questions, a row each, in `columns`."""
+        probability = self.score(questions, check_format=False).probability
+        answers = pd.DataFrame(
+            {"sensitive": ["yes" if p >= 0.5 else "no" for p in probability], "probability": probability}
+        )
+        if self.calibration.has_review_band:
+            answers["decision"] = self.calibration.decide(probability)
+        return answers
 
 
 def write_model_folder(
@@ -84,6 +101,7 @@ def write_model_folder(
         dtype=base.dtype,
         dataset_fingerprint=fingerprint,
         files=digest_folder(folder),
+        code=digest_code(),
     )
     write_manifest(folder, manifest)
     sign_folder(folder)
