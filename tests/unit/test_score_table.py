@@ -383,7 +383,7 @@ def test_no_cell_and_no_name_of_a_column_is_written_as_a_formula(tmp_path: Path,
     read_back = {".csv": pd.read_csv, ".xlsx": read_excel}[kind](tmp_path / "out", header=None)
     assert read_back.astype(object).where(read_back.notna(), None).to_numpy().tolist() == [
         ["'=cmd()", "list", "n"],
-        ["'=1+1", "['=x', 'bell\\x07']", None],
+        ["'=1+1", '["=x", "bell\\u0007"]', None],
     ]
 
 
