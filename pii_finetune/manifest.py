@@ -166,7 +166,7 @@ def _files(folder: Path) -> Iterator[str]:
 
 
 def walk(root: Path, folder: Path) -> Iterator[Path]:
-    """Yield every file below `folder`, which is `root` or below it; a link, or what is neither file nor folder, is refused."""
+    """Yield every file below `folder`, which is `root` or below it; links and what is no regular file are refused."""
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda each: each.name):
             path = Path(entry.path)

@@ -1,6 +1,7 @@
 """What a run leaves in MLflow: one parent run, a child run a stage, params, datasets, pictures, tables."""
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,6 +49,11 @@ def configure_tracking() -> str:
     return uri
 
 
+def shown(uri: str) -> str:
+    """Return an address as a message may show it: without the password in it."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", uri)
+
+
 def require_server() -> None:
     """Ask the MLflow server that MLFLOW_TRACKING_URI names whether it is there; MLflow would retry for minutes.
 
@@ -60,7 +66,7 @@ def require_server() -> None:
             httpx.get(f"{uri.rstrip('/')}/health", timeout=10)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise MissingServerError(
-                f"MLFLOW_TRACKING_URI={uri}: no answer from there ({error or type(error).__name__}); "
+                f"MLFLOW_TRACKING_URI={shown(uri)}: no answer from there ({error or type(error).__name__}); "
                 "start the server, correct the address, or unset the variable to use the local store in mlruns/"
             ) from None
     folder = Path(uri.removeprefix("sqlite:///")).parent
