@@ -5,7 +5,7 @@ from pathlib import Path
 from cli.console import open_console
 from pii_finetune.export import export_adapter, export_merged
 from pii_finetune.quiet import quiet_libraries
-from pii_finetune.tracking import require_server
+from pii_finetune.tracking_server import require_server
 
 
 def export(target: Path, model_uri: str, merged: bool) -> int:

@@ -173,6 +173,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         named = _CONTROL.sub(_spell_out, str(error.filename))[:300]
         print(f"pii-finetune: {named}: cannot be used ({error.strerror}); give another path", file=sys.stderr)
         return 2
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("mlflow", "sqlalchemy"):
+            raise
+        reason = _CONTROL.sub(_spell_out, str(error).strip().partition("\n")[0])[:400]
+        print(f"pii-finetune: MLflow's store cannot be used: {reason or type(error).__name__}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("pii-finetune: stopped", file=sys.stderr)
         return 130

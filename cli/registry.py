@@ -13,7 +13,8 @@ from pii_finetune.promotion_plan import pending_plan
 from pii_finetune.quiet import quiet_warnings
 from pii_finetune.registry import repair as repair_registry
 from pii_finetune.registry_state import CHAMPION, read_state
-from pii_finetune.tracking import configure_tracking, require_server
+from pii_finetune.tracking import configure_tracking
+from pii_finetune.tracking_server import require_server
 
 
 def promote(model: str, version: str, reason: str) -> int:

@@ -17,7 +17,7 @@ from pii_finetune.errors import BadConfigError, UserError
 from pii_finetune.hub_dataset import absolute_source
 from pii_finetune.overrides import parse_assignments, read_config_file
 from pii_finetune.setup import configure_run
-from pii_finetune.tracking import require_server
+from pii_finetune.tracking_server import require_server
 
 if TYPE_CHECKING:
     from pii_finetune.evaluation import EvaluationReport

@@ -2,6 +2,8 @@
 
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pii_finetune.errors import TamperedModelError
@@ -38,6 +40,15 @@ def verify_model_folder(folder: Path, accept_unhashed: bool = False) -> ModelMan
     return manifest
 
 
+@contextmanager
+def naming(uri: str, fetched: Path) -> Iterator[None]:
+    """Have what is wrong with a fetched model told by the name it is registered under: the copy is gone by then."""
+    try:
+        yield
+    except TamperedModelError as error:
+        raise TamperedModelError(str(error).replace(f"{fetched}/", f"{uri}, ")) from None
+
+
 def verify_registered(uri: str) -> None:
     """Fetch a registered model, run nothing of it, and compare it with its manifest, the code that travels with it too.
 
@@ -47,4 +58,5 @@ def verify_registered(uri: str) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="pii-finetune-model-") as fetched:
         model, folder = fetch_model(uri, Path(fetched))
-        verify_code(model, verify_model_folder(folder).code)
+        with naming(uri, Path(fetched)):
+            verify_code(model, verify_model_folder(folder).code)

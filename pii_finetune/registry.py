@@ -22,7 +22,7 @@ from pii_finetune.promotion_history import Kind, Promotion, history_of, next_mom
 from pii_finetune.promotion_lock import Confirm, promotion_lock, user_at_host
 from pii_finetune.promotion_plan import Plan, carry_out, mend
 from pii_finetune.registry_state import CHAMPION, PRODUCTION, RegistryState, read_state
-from pii_finetune.tracking import shown
+from pii_finetune.tracking_server import shown
 
 SFT_MODEL = "pii-sft"
 DPO_MODEL = "pii-dpo"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pii_finetune.manifest import MANIFEST, digest
+from pii_finetune.model_check import naming
 from pii_finetune.registry import fetch_model_folder
 from pii_finetune.score_parts import Answer
 from pii_finetune.scores import Question
@@ -36,12 +37,13 @@ def table_model(uri: str) -> Iterator[TableModel]:
         MissingModelError: there is no such model, or its base is not to be had here.
         TamperedModelError: it is not as it was written, or signed.
     """
-    from pii_finetune.model_folder import load_model_folder
-
     configure_tracking()
     with tempfile.TemporaryDirectory(prefix="pii-finetune-model-") as fetched:
         folder = fetch_model_folder(uri, Path(fetched))
-        model = load_model_folder(folder, _BATCH_SIZE)
+        from pii_finetune.model_folder import load_model_folder  # seconds, for nothing where there is no model
+
+        with naming(uri, Path(fetched)):
+            model = load_model_folder(folder, _BATCH_SIZE)
 
         def answer(questions: Sequence[Question]) -> list[Answer]:
             return list(model.answer(questions).itertuples(index=False, name=None))
