@@ -129,6 +129,8 @@ def _settings(source: Path, columns: Columns) -> DataConfig:
 
 
 def _digest(source: Path) -> str:
+    if source.exists() and not source.is_file():  # a pipe would be waited for without end
+        raise BadWorkbookError(f"{source}: is a folder, or no regular file; give a table")
     try:
         with source.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

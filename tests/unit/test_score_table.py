@@ -1,4 +1,5 @@
 import csv
+import os
 import subprocess
 import sys
 import zipfile
@@ -195,6 +196,14 @@ def test_a_line_with_more_or_fewer_cells_than_the_header_is_named(score, source:
     source.write_text(f"label,language,owner\na,en,me\n{line}\n", encoding="utf-8")
     with pytest.raises(BadWorkbookError, match=f"line 3 has {count} cells, the header 3"):
         score(source, source.with_name("out.csv"))
+
+
+def test_a_pipe_or_a_folder_is_refused_and_not_waited_for(score, tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "folder.csv").mkdir()
+    for name in ("pipe.csv", "folder.csv"):
+        with pytest.raises(BadWorkbookError, match="is a folder, or no regular file; give a table"):
+            score(tmp_path / name, tmp_path / "out.csv")
 
 
 def test_a_refused_table_leaves_nothing_behind(score, source: Path):
