@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from pii_finetune.errors import MissingServerError
 from pii_finetune.paths import ROOT
@@ -72,7 +73,7 @@ def _require_database(uri: str) -> None:
             connection.execute(
                 sa.text("SELECT count(*) FROM sqlite_master" if uri.startswith("sqlite") else "SELECT 1")
             )
-    except (sa.exc.SQLAlchemyError, ImportError) as error:
+    except (SQLAlchemyError, ImportError) as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
         raise _unusable(uri, f"the database there cannot be used ({reason}); start it") from None
 
