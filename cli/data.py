@@ -4,9 +4,9 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from cli.console import open_console
 from pii_finetune.ai4privacy import Choice, Harvest, choose, harvest
 from pii_finetune.ai4privacy_rows import read_rows
 from pii_finetune.errors import BadConfigError
@@ -22,7 +22,7 @@ def from_ai4privacy(source: str, target: Path, min_count: int, negatives_per_pos
             f"--negatives-per-positive {negatives_per_positive}: must be above 0; a model needs both answers"
         )
     check_target(target)
-    console = Console()
+    console = open_console()
     with console.status(f"reading {source}"):
         found = harvest(read_rows(source), source)
     choice = choose(found, min_count, negatives_per_positive)

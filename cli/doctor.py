@@ -2,9 +2,9 @@
 
 import os
 
-from rich.console import Console
 from rich.table import Table
 
+from cli.console import open_console
 from pii_finetune.doctor import Check, check_server, examine
 
 _WORDS = {"green": "ok", "yellow": "note", "red": "mend"}
@@ -19,7 +19,7 @@ def doctor() -> int:
     for check in checks:
         remedy = "" if check.level == "green" else check.remedy
         table.add_row(f"[{check.level}]{_WORDS[check.level]}[/]", check.name, check.found, remedy)
-    Console().print(table)
+    open_console().print(table)
     return 1 if any(check.level == "red" for check in checks) else 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pii_finetune import __version__
 from pii_finetune.errors import UserError
+from pii_finetune.quiet import quiet_loggers
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -93,7 +94,8 @@ def _add_registry_commands(commands: "argparse._SubParsersAction[argparse.Argume
     rollback = commands.add_parser("rollback", help="put the version before back into production")
     rollback.add_argument("--reason", default="rolled back by hand", metavar="TEXT", help="why; kept in the history")
     history = commands.add_parser("history", help="who put which version into production, when and why")
-    for command in (promote, rollback, history):
+    repair = commands.add_parser("repair", help="finish what a promotion that was killed left half done")
+    for command in (promote, rollback, history, repair):
         command.add_argument(
             "--model",
             default="pii-dpo",
@@ -159,6 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a letter gets its number
             stream.reconfigure(errors="backslashreplace")
     options = build_parser().parse_args(arguments)
+    quiet_loggers()  # before anything imports what writes notes while it is imported
     try:
         return _COMMANDS[options.command](options)
     except UserError as error:
@@ -170,6 +173,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         named = _CONTROL.sub(_spell_out, str(error.filename))[:300]
         print(f"pii-finetune: {named}: cannot be used ({error.strerror}); give another path", file=sys.stderr)
         return 2
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("mlflow", "sqlalchemy"):
+            raise
+        reason = _CONTROL.sub(_spell_out, str(error).strip().partition("\n")[0])[:400]
+        print(f"pii-finetune: MLflow's store cannot be used: {reason or type(error).__name__}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("pii-finetune: stopped", file=sys.stderr)
         return 130
@@ -218,6 +227,12 @@ def _show_history(options: argparse.Namespace) -> int:
     return history(options.model)
 
 
+def _repair(options: argparse.Namespace) -> int:
+    from cli.registry import repair
+
+    return repair(options.model)
+
+
 def _build_data(options: argparse.Namespace) -> int:
     from cli.data import from_ai4privacy
 
@@ -238,6 +253,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "promote": _promote,
     "rollback": _roll_back,
     "history": _show_history,
+    "repair": _repair,
     "data": _build_data,
     "doctor": _examine,
 }

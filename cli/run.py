@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cli.console import open_console
 from pii_finetune.errors import BadConfigError, UserError
 from pii_finetune.hub_dataset import absolute_source
 from pii_finetune.overrides import parse_assignments, read_config_file
-from pii_finetune.quiet import quiet_loggers
 from pii_finetune.setup import configure_run
-from pii_finetune.tracking import require_server
+from pii_finetune.tracking_server import require_server
 
 if TYPE_CHECKING:
     from pii_finetune.evaluation import EvaluationReport
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 def run(profile: str | None, config_file: Path | None, data: str | None, assignments: list[str]) -> int:
     """Check the settings, run the flow, and show models, decision and where time went."""
-    quiet_loggers()
     overrides: dict[str, Any] = read_config_file(config_file) if config_file else {}
     named = overrides.pop("profile", None)
     if named is not None and not isinstance(named, str):
@@ -41,7 +39,7 @@ def run(profile: str | None, config_file: Path | None, data: str | None, assignm
     from flows.finetune import finetune
 
     state = finetune(chosen, workbook, overrides, return_state=True)
-    console = Console()
+    console = open_console()
     if not state.is_completed():
         error = asyncio.run(_error_of(state))
         if isinstance(error, UserError):
@@ -106,7 +104,10 @@ async def _task_runs(flow_run_id: UUID) -> Sequence[tuple[str, timedelta]]:
 
 
 def _models_table(report: "EvaluationReport") -> Table:
-    table = Table(title="\nTest split", title_justify="left", title_style="bold")
+    # Without lines it fits a terminal of 80 columns, headers and all.
+    table = Table(
+        title="\nTest split", title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     rows = report.summary_rows()
     for name in rows[0]:
         table.add_column(name.replace("_", " "), justify="left" if name == "model" else "right")

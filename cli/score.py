@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,9 +13,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from cli.console import open_console
 from pii_finetune.quiet import quiet_libraries
 from pii_finetune.score_table import Columns, ScoreReport, score_table
-from pii_finetune.tracking import require_server
+from pii_finetune.tracking_server import require_server
 
 _NUM_NAMES = 10  # unknown languages shown
 
@@ -35,7 +35,7 @@ def score(source: Path, target: Path, model_uri: str, columns: Columns) -> int:
     """Score a table and say what came of it."""
     quiet_libraries()
     require_server()
-    console, errors = Console(), Console(stderr=True)
+    console, errors = open_console(), open_console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cli.console import open_console
 from cli.drift import show_drift
 from pii_finetune import validation
 from pii_finetune.advice import Advice
@@ -45,7 +46,7 @@ def validate(file: str, pages: Pages, against: str | None, assignments: list[str
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     config = _settings(file, assignments)
     _check_targets([file, *([against] if against is not None else [])], pages)
-    console = Console()
+    console = open_console()
     report = validation.validate(read_workbook(config.data), pages.docs, config.data, advice_seed=config.data.seed)
     _write_pages(console, report, config.data, pages)
     if report.problems:

@@ -1,4 +1,7 @@
-"""Promotion and rollback as a person asks for them: by the version alone, and always of the pair (ADR 2)."""
+"""Promotion and rollback as a person asks for them: by the version alone, and always of the pair (ADR 2).
+
+What would not load is refused: a service that loads what is in production should not be the first to find out.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from pii_finetune.errors import MissingModelError, PromotionRefusedError
+from pii_finetune.model_check import verify_registered
 from pii_finetune.promotion_history import Kind, Promotion, history_of, version_before
 from pii_finetune.registry import ANY, DPO_MODEL, PAIR, SFT_MODEL, promote, promote_pair
 from pii_finetune.registry_state import read_state
@@ -24,7 +28,8 @@ def promote_by_hand(model: str, version: str, reason: str) -> ByHand:
     """Put the version into production, and with a version of the pair the other one of the same run.
 
     Raises:
-        MissingModelError: there is no such version, or its other half is missing.
+        MissingModelError: there is no such version, its other half is missing, or its files are.
+        TamperedModelError: it is not as it was registered, or not signed though it must be.
         PromotionRefusedError: no reason was given.
     """
     return _put(model, version, _given(reason), ANY, "promotion")
@@ -34,7 +39,8 @@ def rollback(model: str, reason: str) -> ByHand:
     """Put the version that was in production before the present one back there.
 
     Raises:
-        MissingModelError: there is no such model, or the version was deleted.
+        MissingModelError: there is no such model, or the version or its files were deleted.
+        TamperedModelError: it is not as it was registered, or not signed though it must be.
         PromotionRefusedError: history knows of none, no reason was given, or another was promoted at the same moment.
     """
     state = read_state(MlflowClient(), model)
@@ -53,8 +59,11 @@ def rollback(model: str, reason: str) -> ByHand:
 def _put(model: str, version: str, reason: str, expected: str | None, kind: Kind) -> ByHand:
     chosen = read_state(MlflowClient(), model).require(version)
     if model not in PAIR:
+        verify_registered(f"models:/{model}/{version}")
         return ByHand({model: version}, promote(model, version, reason=reason, expected_production=expected, kind=kind))
     versions = {model: version, **_other_half(model, chosen)}
+    for name, number in versions.items():
+        verify_registered(f"models:/{name}/{number}")
     if model == SFT_MODEL:
         expected = ANY  # what is expected is said of pii-dpo
     promotion = promote_pair(

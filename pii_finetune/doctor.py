@@ -12,7 +12,9 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
+from pii_finetune.errors import MissingServerError
 from pii_finetune.paths import ROOT
+from pii_finetune.tracking_server import require_server
 
 Level = Literal["green", "yellow", "red"]
 _MIN_FREE_GIB = 5
@@ -124,7 +126,11 @@ def _tracking() -> Check:
             num_runs = database.execute("select count(*) from runs").fetchone()[0]
         return Check("MLflow", "green", f"local store in mlruns/, {num_runs} runs")
     if not uri.startswith("http"):
-        return Check("MLflow", "green", "MLFLOW_TRACKING_URI names a database")
+        try:
+            require_server()
+        except MissingServerError as error:
+            return Check("MLflow", "red", str(error), "correct MLFLOW_TRACKING_URI, or unset it")
+        return Check("MLflow", "green", "MLFLOW_TRACKING_URI names a database that answers")
     return check_server("MLflow", uri, "MLFLOW_TRACKING_URI", "start the server, or unset the variable")
 
 

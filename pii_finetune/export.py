@@ -13,7 +13,8 @@ from peft import PeftModel
 from pii_finetune.base_model import base_folder, load_base
 from pii_finetune.errors import BadConfigError
 from pii_finetune.manifest import ADAPTER, CALIBRATION, ModelManifest
-from pii_finetune.model_folder import base_of, verify_model_folder
+from pii_finetune.model_check import naming, verify_model_folder
+from pii_finetune.model_folder import base_of
 from pii_finetune.prompt import build_messages
 from pii_finetune.registry import fetch_model_folder
 from pii_finetune.tracking import configure_tracking
@@ -80,7 +81,8 @@ def _export(model_uri: str, target: Path, write: Callable[[Path, Path, ModelMani
     configure_tracking()
     with tempfile.TemporaryDirectory() as fetched:
         source = fetch_model_folder(model_uri, Path(fetched))
-        manifest = verify_model_folder(source)
+        with naming(model_uri, Path(fetched)):
+            manifest = verify_model_folder(source)
         unfinished = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
         try:
             write(unfinished, source, manifest, model_uri)

@@ -49,21 +49,6 @@ def bootstrap_intervals(
     return {**intervals, "ece": _calibration_interval(measured, gaps, level)}
 
 
-def resample_figures(
-    expected: Booleans, probability: Probabilities, groups: Sequence[str] | np.ndarray, seed: int, num_resamples: int
-) -> dict[str, np.ndarray]:
-    """Return each figure of N > 0 rows in each resample, (R,) float64.
-
-    A resample draws as many groups as there are, with replacement, and takes all rows of a group as often as it was
-    drawn: rows of a group are one label in several forms, so a model is right or wrong about them together, and to draw
-    them one by one would promise more certainty than there is. The draws depend on the seed and the groups alone, so
-    the figures of two models of the same rows are paired: their differences have an interval too.
-
-    Every figure is exact in every resample but the calibration error, whose bins are those of all rows.
-    """
-    return _resample(_count(expected, probability, groups), seed, num_resamples)[0]
-
-
 @dataclass(frozen=True)
 class _Counts:
     """All that a figure depends on: how many rows of each answer each group has at each distinct P(yes)."""
@@ -88,7 +73,13 @@ def _count(expected: Booleans, probability: Probabilities, groups: Sequence[str]
 
 
 def _resample(counts: _Counts, seed: int, num_resamples: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return the figures, (R,) each, and the bins' gaps (R, B)."""
+    """Return the figures, (R,) each, and the bins' gaps (R, B).
+
+    A resample draws as many groups as there are, with replacement, and takes all rows of a group as often as it was
+    drawn: rows of a group are one label in several forms, so a model is right or wrong about them together, and to draw
+    them one by one would promise more certainty than there is. Every figure is exact in every resample but the
+    calibration error, whose bins are those of all rows.
+    """
     figures: list[dict[str, np.ndarray]] = []
     gaps: list[np.ndarray] = []
     for weights in _draw(counts.num_groups, max(counts.num_groups, len(counts.values)), seed, num_resamples):

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -51,6 +51,7 @@ class ModelManifest:
     dtype: str
     dataset_fingerprint: str
     files: Mapping[str, FileDigest]  # every other file of the folder, by its path below it
+    code: Mapping[str, FileDigest] = field(default_factory=dict)  # what travels beside it (model_code.py)
 
 
 _ADAPTER = TypeAdapter(ModelManifest)
@@ -70,13 +71,13 @@ def read_manifest(folder: Path) -> ModelManifest:
     """
     path = folder / MANIFEST
     if path.is_symlink() or not path.is_file():
-        raise _tampered(folder, MANIFEST, "is missing, or no regular file")
+        raise tampered(folder, MANIFEST, "is missing, or no regular file")
     try:
         content: Any = from_json(path.read_bytes(), allow_inf_nan=False)
     except ValueError as error:
-        raise _tampered(folder, MANIFEST, f"is not JSON ({error})") from None
+        raise tampered(folder, MANIFEST, f"is not JSON ({error})") from None
     if not isinstance(content, dict):
-        raise _tampered(folder, MANIFEST, "is not a manifest")
+        raise tampered(folder, MANIFEST, "is not a manifest")
     version = content.get("schema_version", UNHASHED)
     if "schema_version" not in content:
         content |= {"schema_version": UNHASHED, "files": {}, "base_files": {}}
@@ -90,7 +91,7 @@ def read_manifest(folder: Path) -> ModelManifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise _tampered(folder, MANIFEST, f"is not a manifest ({where!r}: {first['msg']})") from None
+        raise tampered(folder, MANIFEST, f"is not a manifest ({where!r}: {first['msg']})") from None
 
 
 def digest(path: Path) -> FileDigest:
@@ -121,23 +122,32 @@ def verify_files(folder: Path, manifest: ModelManifest) -> None:
     if manifest.schema_version == UNHASHED:
         return
     _verify_names(folder, found, manifest)
-    for name, expected in manifest.files.items():
+    verify_contents(folder, manifest.files)
+
+
+def verify_contents(folder: Path, files: Mapping[str, FileDigest]) -> None:
+    """Compare these files of the folder, which are there, with what they must be, sizes first.
+
+    Raises:
+        TamperedModelError: one was changed.
+    """
+    for name, expected in files.items():
         if (size := (folder / name).stat().st_size) != expected.size:
-            raise _tampered(folder, name, f"was changed: it has {size:,} bytes, not {expected.size:,}")
-    for name, expected in manifest.files.items():
+            raise tampered(folder, name, f"was changed: it has {size:,} bytes, not {expected.size:,}")
+    for name, expected in files.items():
         if (actual := digest(folder / name).sha256) != expected.sha256:
-            raise _tampered(folder, name, f"was changed: its SHA-256 is {actual[:12]}, not {expected.sha256[:12]}")
+            raise tampered(folder, name, f"was changed: its SHA-256 is {actual[:12]}, not {expected.sha256[:12]}")
 
 
 def _verify_names(folder: Path, found: set[str], manifest: ModelManifest) -> None:
     for name in manifest.files:
         if not _stays_inside(name):
-            raise _tampered(folder, MANIFEST, f"names {name!r}, which is no path inside the folder")
+            raise tampered(folder, MANIFEST, f"names {name!r}, which is no path inside the folder")
     for name in (*_NEEDED, *manifest.files):
         if name not in found:
-            raise _tampered(folder, name, "is missing")
+            raise tampered(folder, name, "is missing")
     for name in sorted(found - manifest.files.keys()):
-        raise _tampered(folder, name, "was added: the manifest does not list it")
+        raise tampered(folder, name, "was added: the manifest does not list it")
 
 
 def _stays_inside(name: str) -> bool:
@@ -147,28 +157,30 @@ def _stays_inside(name: str) -> bool:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    for path in _walk(folder, folder):
+    for path in walk(folder, folder):
         name = path.relative_to(folder).as_posix()
         if name not in (MANIFEST, SIGNATURE):
             if path.suffix not in _KINDS:
-                raise _tampered(folder, name, f"is of a kind that has no place there (only {', '.join(_KINDS)})")
+                raise tampered(folder, name, f"is of a kind that has no place there (only {', '.join(_KINDS)})")
             yield name
 
 
-def _walk(root: Path, folder: Path) -> Iterator[Path]:
+def walk(root: Path, folder: Path) -> Iterator[Path]:
+    """Yield every file below `folder`, which is `root` or below it; links and what is no regular file are refused."""
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda each: each.name):
             path = Path(entry.path)
             if entry.is_symlink():
-                raise _tampered(root, path.relative_to(root).as_posix(), "is a symbolic link, which may lead anywhere")
+                raise tampered(root, path.relative_to(root).as_posix(), "is a symbolic link, which may lead anywhere")
             if entry.is_dir(follow_symlinks=False):
-                yield from _walk(root, path)
+                yield from walk(root, path)
             elif entry.is_file(follow_symlinks=False):
                 yield path
             else:
-                raise _tampered(root, path.relative_to(root).as_posix(), "is no regular file")
+                raise tampered(root, path.relative_to(root).as_posix(), "is no regular file")
 
 
-def _tampered(folder: Path, name: str, problem: str) -> TamperedModelError:
+def tampered(folder: Path, name: str, problem: str) -> TamperedModelError:
+    """Return the error that names a file of the folder, what is wrong with it and what to do."""
     shown = name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
     return TamperedModelError(f"{folder / shown}: {problem}; {_REMEDY}")

@@ -1,20 +1,20 @@
 """The folder a served model is: adapter, calibration, manifest, and the base itself where it is small enough."""
 
 import json
-import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.special import logit
 
 from pii_finetune.base_model import deciding_files, identify, local_folder
 from pii_finetune.calibration import IDENTITY, Calibration
 from pii_finetune.config import BaseConfig
-from pii_finetune.errors import MissingModelError, TamperedModelError
+from pii_finetune.errors import MissingModelError
 from pii_finetune.manifest import (
     ADAPTER,
     CALIBRATION,
@@ -23,19 +23,17 @@ from pii_finetune.manifest import (
     ModelManifest,
     digest,
     digest_folder,
-    read_manifest,
-    verify_files,
     write_manifest,
 )
+from pii_finetune.model_check import verify_model_folder
+from pii_finetune.model_code import digest_code
 from pii_finetune.scores import Question, Scores
 from pii_finetune.scoring import Scorer
-from pii_finetune.signing import sign_folder, verify_signature
+from pii_finetune.signing import sign_folder
 
 _CARRIED_BASE_BYTES = 64 * 2**20  # a base in a local folder is carried along up to this size
 _WEIGHTS_AND_CONFIG = ("*.safetensors", "*.json", "*.jinja", "*.txt")
 _NEVER_0_OR_1 = np.finfo(np.float64).epsneg
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,21 @@ class ServedModel:
         said = self.scorer.score(questions, "served", check_format)
         probability = np.clip(self.calibration.probability(said.margin), _NEVER_0_OR_1, 1 - _NEVER_0_OR_1)
         return Scores(logit(probability), said.valid)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What an answer consists of; `decision` only where some answers are left to a person."""
+        return ("sensitive", "probability", *(("decision",) if self.calibration.has_review_band else ()))
+
+    def answer(self, questions: Sequence[Question]) -> pd.DataFrame:
+        """Answer N questions, a row each, in `columns`."""
+        probability = self.score(questions, check_format=False).probability
+        answers = pd.DataFrame(
+            {"sensitive": ["yes" if p >= 0.5 else "no" for p in probability], "probability": probability}
+        )
+        if self.calibration.has_review_band:
+            answers["decision"] = self.calibration.decide(probability)
+        return answers
 
 
 def write_model_folder(
@@ -84,34 +97,10 @@ def write_model_folder(
         dtype=base.dtype,
         dataset_fingerprint=fingerprint,
         files=digest_folder(folder),
+        code=digest_code(),
     )
     write_manifest(folder, manifest)
     sign_folder(folder)
-    return manifest
-
-
-def verify_model_folder(folder: Path, accept_unhashed: bool = False) -> ModelManifest:
-    """Return the manifest of a folder after comparing every file with it, and its signature if a key is set.
-
-    Args:
-        folder: what write_model_folder wrote.
-        accept_unhashed: also take a folder of release 0.1, whose manifest has no hashes, with a warning. Such a model
-            may be compared with; it is not served, or else removing the hashes would be a way around them.
-
-    Raises:
-        TamperedModelError: something in the folder is not as it was written, or signed.
-        BadConfigError: PII_FINETUNE_VERIFY_KEY is set and cannot be used.
-    """
-    manifest = read_manifest(folder)
-    if manifest.schema_version == UNHASHED and not accept_unhashed:
-        raise TamperedModelError(
-            f"{folder}: its manifest has no hashes, so nobody can tell whether it was changed; "
-            "release 0.1 wrote such models: make a new one with `pii-finetune run`"
-        )
-    verify_files(folder, manifest)
-    verify_signature(folder)
-    if manifest.schema_version == UNHASHED:
-        log.warning("%s: the manifest has no hashes (release 0.1), so its files could not be verified", folder)
     return manifest
 
 

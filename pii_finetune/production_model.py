@@ -35,10 +35,13 @@ class ProductionModel(PythonModel):
     """
 
     def load_context(self, context: Any) -> None:
-        """Verify the model's folder, then load base, adapter and calibration from it."""
+        """Verify the model's folder and the code beside it, then load base, adapter and calibration."""
+        from pii_finetune.model_code import verify_code
         from pii_finetune.model_folder import load_model_folder
 
-        self._model = load_model_folder(Path(context.artifacts["model"]), _BATCH_SIZE)
+        folder = Path(context.artifacts["model"])
+        self._model = load_model_folder(folder, _BATCH_SIZE)
+        verify_code(folder.parents[1], self._model.manifest.code)
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  MLflow calls it with these names
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -49,14 +52,7 @@ class ProductionModel(PythonModel):
         labels = _checked_labels(model_input)
         known = model_input["language"] if "language" in model_input else [None] * len(labels)
         languages = [canonical_language(name) if isinstance(name, str) else None for name in known]
-        probability = self._model.score(list(zip(labels, languages, strict=True)), check_format=False).probability
-        answers = pd.DataFrame(
-            {"sensitive": ["yes" if p >= 0.5 else "no" for p in probability], "probability": probability},
-            index=model_input.index,
-        )
-        if self._model.calibration.has_review_band:
-            answers["decision"] = self._model.calibration.decide(probability)
-        return answers
+        return self._model.answer(list(zip(labels, languages, strict=True))).set_index(model_input.index)
 
 
 def _checked_labels(model_input: pd.DataFrame) -> list[str]:

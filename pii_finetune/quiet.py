@@ -18,7 +18,8 @@ _CHATTY = (
 
 
 def quiet_loggers() -> None:
-    """Silence notes that libraries write while they are imported; imports nothing itself."""
+    """Silence notes that libraries write while they are imported, and MLflow's bars; imports nothing itself."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -33,7 +34,6 @@ def quiet_warnings() -> None:
 def quiet_libraries() -> None:
     """Silence progress bars, notes and deprecation warnings that a user of this project can do nothing about."""
     quiet_loggers()
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     quiet_warnings()
 

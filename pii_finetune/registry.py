@@ -15,13 +15,14 @@ from mlflow.exceptions import MlflowException
 
 import pii_finetune
 from pii_finetune.calibration import Calibration
-from pii_finetune.errors import MissingModelError, PromotionRefusedError
+from pii_finetune.errors import MissingModelError, PromotionRefusedError, UserError
 from pii_finetune.manifest import CALIBRATION, SIGNATURE
 from pii_finetune.paths import ROOT
 from pii_finetune.promotion_history import Kind, Promotion, history_of, next_moment, one_line
 from pii_finetune.promotion_lock import Confirm, promotion_lock, user_at_host
 from pii_finetune.promotion_plan import Plan, carry_out, mend
 from pii_finetune.registry_state import CHAMPION, PRODUCTION, RegistryState, read_state
+from pii_finetune.tracking_server import shown
 
 SFT_MODEL = "pii-sft"
 DPO_MODEL = "pii-dpo"
@@ -114,14 +115,15 @@ def promote_pair(
     return _promote({DPO_MODEL: dpo_version, SFT_MODEL: sft_version}, reason, by, expected_production, kind)
 
 
-def repair() -> tuple[str, ...]:
+def repair(name: str = DPO_MODEL) -> tuple[str, ...]:
     """Finish what a promotion left half done and make alias and stage agree; return what was done, a sentence each.
 
-    Every promotion does this first.
+    Every promotion does this first. One of the pair is repaired together with the other.
     """
     client = MlflowClient()
     with promotion_lock() as confirm:
-        return tuple(sentence for name in PAIR for sentence in mend(client, name, confirm)[1])
+        names = PAIR if name in PAIR else (name,)
+        return tuple(sentence for each in names for sentence in mend(client, each, confirm)[1])
 
 
 def _promote(
@@ -185,20 +187,38 @@ def production_version(name: str) -> ModelVersion | None:
 
 
 def fetch_model_folder(uri: str, destination: Path) -> Path:
-    """Download a model and return the folder its adapter, manifest and all are in.
+    """Download of a model the folder its adapter, manifest and all are in, and none of its code; return where it is.
 
     Raises:
         MissingModelError: there is no such model, or it was not registered by this project.
     """
+    return _fetch(uri, destination, whole=False)
+
+
+def fetch_model(uri: str, destination: Path) -> tuple[Path, Path]:
+    """Download a model with the code that travels with it; return where it is, and where in it its folder is.
+
+    Raises:
+        MissingModelError: there is no such model, or it was not registered by this project.
+    """
+    folder = _fetch(uri, destination, whole=True)
+    return folder.parents[1], folder
+
+
+def _fetch(uri: str, destination: Path, *, whole: bool) -> Path:
     try:
-        path = require_plain_code(uri)["artifacts"]["model"]["path"]
-        fetched = mlflow.artifacts.download_artifacts(f"{uri}/artifacts/{Path(path).name}", dst_path=str(destination))
-    except MlflowException as error:
+        name = Path(require_plain_code(uri)["artifacts"]["model"]["path"]).name
+        wanted = uri if whole else f"{uri}/artifacts/{name}"
+        fetched = Path(mlflow.artifacts.download_artifacts(wanted, dst_path=str(destination)))
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001  every kind of artifact store has a client, and errors, of its own
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise MissingModelError(
-            f"{uri}: could not be fetched from {mlflow.get_tracking_uri()} ({error.message.splitlines()[0]}); "
+            f"{uri}: could not be fetched from {shown(mlflow.get_tracking_uri())} ({reason[:300]}); "
             "make a model with `pii-finetune run`, or point MLFLOW_TRACKING_URI to the server that has it"
         ) from None
-    return Path(fetched)
+    return fetched / "artifacts" / name if whole else fetched
 
 
 def require_plain_code(uri: str) -> dict[str, Any]:

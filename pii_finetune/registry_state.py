@@ -33,6 +33,11 @@ class RegistryState:
         """The version that `models:/NAME/Production` loads: the newest of those in the stage."""
         return self.production[-1] if self.production else None
 
+    @property
+    def is_at_odds(self) -> bool:
+        """Whether stage and alias name different versions, or several are in the stage: somebody moved them by hand."""
+        return len(self.production) > 1 or (self.loaded is not None and self.champion != self.loaded)
+
     def require(self, version: str) -> ModelVersion:
         """Return the version of that number.
 

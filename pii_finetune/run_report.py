@@ -88,32 +88,47 @@ def _cards(report: EvaluationReport) -> list[dict[str, str]]:
     """
     metrics, intervals = report.test[_CANDIDATE], report.intervals[_CANDIDATE]
     before = report.test.get("production")
+    found, right = _per_hundred(metrics.recall), _per_hundred(metrics.precision)
     cards = [
-        _card("sensitive labels are found", metrics.recall, intervals["recall"], before and before.recall),
-        _card("labels it calls sensitive are", metrics.precision, intervals["precision"], before and before.precision),
+        _card(
+            found,
+            f"sensitive labels are found{_rest(found, 'missed')}",
+            _range(intervals["recall"]),
+            before and before.recall,
+        ),
+        _card(
+            right,
+            f"labels that it calls sensitive are sensitive{_rest(right, 'false alarms')}",
+            _range(intervals["precision"]),
+            before and before.precision,
+        ),
     ]
     if report.unseen:
-        beyond = report.unseen[_CANDIDATE]
-        known = report.unseen.get("production")
+        beyond, known = report.unseen[_CANDIDATE], report.unseen.get("production")
         cards.append(
-            {
-                "value": _per_hundred(beyond.accuracy),
-                "what": "labels of things it never met are answered rightly",
-                "range": f"of {beyond.num_rows:,} labels that are in no training text",
-                "before": f"the model before: {_per_hundred(known.accuracy)}" if known else "",
-            }
+            _card(
+                _per_hundred(beyond.accuracy),
+                "labels of things it never met are answered rightly",
+                f"of {beyond.num_rows:,} labels that are in no training text",
+                known and known.accuracy,
+            )
         )
     return cards
 
 
-def _card(what: str, value: float, interval: Interval, before: float | None) -> dict[str, str]:
+def _card(value: str, what: str, certainty: str, before: float | None) -> dict[str, str]:
+    told = f"the model before: {_per_hundred(before)} of 100" if before is not None else ""
+    return {"value": value, "what": what, "range": certainty, "before": told}
+
+
+def _rest(value: str, called: str) -> str:
+    """Say what becomes of the others of a hundred, or nothing where there are none."""
+    return f"; {100 - int(value)} are {called}" if value.isdigit() and value != "100" else ""
+
+
+def _range(interval: Interval) -> str:
     low, high = _per_hundred(interval.low), _per_hundred(interval.high)
-    return {
-        "value": _per_hundred(value),
-        "what": what,
-        "range": f"{low} to {high} if other labels were asked",
-        "before": f"the model before: {_per_hundred(before)}" if before is not None else "",
-    }
+    return f"{low} to {high} if other labels like these were asked" if low != high else ""
 
 
 def _per_hundred(share: float) -> str:

@@ -3,13 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pyarrow as pa
-from mlflow.pyfunc import PyFuncModel
 
 from pii_finetune.languages import canonical_language
+from pii_finetune.score_model import TableModel
 from pii_finetune.score_parts import Answer, read_part, write_part
 from pii_finetune.scores import Question
 from pii_finetune.table_copy import QUESTION
@@ -18,18 +16,12 @@ _MAX_KNOWN = 50_000  # answers kept at hand, so that a label that comes again is
 _MAX_NAMES = 1_000  # unknown languages counted by name
 
 
-def answer_columns(model: PyFuncModel) -> tuple[str, ...]:
-    """Return the columns the model answers with: sensitive, probability, and decision if some answers need a person."""
-    signature: Any = model.metadata.signature
-    return tuple(signature.outputs.input_names())
-
-
 class Scoring:
     """The parts of a table on their way to answers."""
 
-    def __init__(self, folder: Path, model: PyFuncModel) -> None:
+    def __init__(self, folder: Path, model: TableModel) -> None:
         self._folder, self._model = folder, model
-        self.columns = answer_columns(model)
+        self.columns = model.columns
         self._known: dict[Question, Answer] = {}
         self.num_kept = self.num_asked = 0
         self.answers: Counter[str] = Counter()
@@ -66,8 +58,7 @@ class Scoring:
         new = [question for question in dict.fromkeys(questions) if question not in self._known]
         found: dict[Question, Answer] = {}
         if new:
-            answers: Any = self._model.predict(pd.DataFrame(new, columns=["label", "language"], dtype=object))
-            found = dict(zip(new, zip(*(answers[name].tolist() for name in self.columns), strict=True), strict=True))
+            found = dict(zip(new, self._model.answer(new), strict=True))
             self.num_asked += len(new)
         return [found.get(question) or self._known[question] for question in questions]
 

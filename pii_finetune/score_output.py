@@ -1,6 +1,7 @@
 """Writing a table piece by piece as .csv, .xlsx or .parquet, with cells that no spreadsheet runs."""
 
 import csv
+import json
 import math
 import re
 import tempfile
@@ -13,6 +14,7 @@ import pyarrow as pa
 from pii_finetune.errors import BadWorkbookError
 
 MAX_XLSX_ROWS = 1_048_575  # below the header; the format has no more
+_EXACT = 2**53  # whole numbers beyond it lose digits in a sheet
 _ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")  # an .xlsx file cannot hold these
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -52,7 +54,18 @@ def neutralise(cell: object) -> object:
         return None
     if cell is None or isinstance(cell, bool | int | float | date | time):
         return cell
-    return neutralise(str(cell))
+    if isinstance(cell, list | dict):
+        return neutralise(json.dumps(cell, ensure_ascii=False, default=_text_of))
+    return neutralise(_text_of(cell))
+
+
+def _text_of(cell: object) -> str:
+    if isinstance(cell, bytes):
+        try:
+            return cell.decode()
+        except UnicodeDecodeError:
+            return cell.hex()
+    return str(cell)
 
 
 def _write_csv(schema: pa.Schema, pieces: Iterable[pa.RecordBatch], target: Path) -> None:
@@ -71,7 +84,7 @@ def _write_xlsx(schema: pa.Schema, pieces: Iterable[pa.RecordBatch], target: Pat
     sheet.append([neutralise(name) for name in schema.names])
     for piece in pieces:
         for row in _rows(piece):
-            sheet.append([neutralise(_without_zone(cell)) for cell in row])
+            sheet.append([neutralise(_as_a_sheet_holds_it(cell)) for cell in row])
     book.save(target)
 
 
@@ -90,6 +103,7 @@ def _rows(piece: pa.RecordBatch) -> Iterable[tuple[object, ...]]:
     return zip(*(column.to_pylist() for column in piece.columns), strict=True)
 
 
-def _without_zone(cell: object) -> object:
-    """Return a moment with a time zone as text, for .xlsx knows no zones."""
-    return str(cell) if getattr(cell, "tzinfo", None) is not None else cell
+def _as_a_sheet_holds_it(cell: object) -> object:
+    """Return as text a moment with a time zone, which .xlsx does not know, and a number it would round."""
+    is_rounded = isinstance(cell, int) and abs(cell) > _EXACT
+    return str(cell) if is_rounded or getattr(cell, "tzinfo", None) is not None else cell

@@ -7,22 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
 import pyarrow as pa
-from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import PyFuncModel
 
 from pii_finetune import __version__
 from pii_finetune.config import DataConfig
-from pii_finetune.errors import BadWorkbookError, MissingModelError
+from pii_finetune.errors import BadWorkbookError
 from pii_finetune.isolation import copy_isolated
 from pii_finetune.profiles import embedded
-from pii_finetune.registry import require_plain_code
 from pii_finetune.score_answers import Scoring
+from pii_finetune.score_model import TableModel, table_model
 from pii_finetune.score_output import MAX_XLSX_ROWS, check_target, write_table
 from pii_finetune.score_parts import clear, read_note, read_part, unfinished_work, write_note
 from pii_finetune.table_copy import QUESTION, ROWS_PER_PIECE
-from pii_finetune.tracking import configure_tracking
 
 _COPY = "rows.arrow"
 _BYTES_PER_SECOND = 1_000_000  # a reader slower than this is taken to hang; delimited text is read ten times as fast
@@ -71,7 +67,8 @@ def score_table(
 
     Raises:
         BadWorkbookError: the source or target cannot be used, or a row has no label.
-        MissingModelError: there is no such model.
+        MissingModelError: there is no such model, or its base is not to be had here.
+        TamperedModelError: the model is not as it was written, or signed.
     """
     check_target(source, target)
     with unfinished_work(target) as folder:
@@ -80,12 +77,12 @@ def score_table(
             raise BadWorkbookError(
                 f"--out {target}: {num_rows:,} rows are more than a sheet can hold ({MAX_XLSX_ROWS:,}); name a .csv"
             )
-        model = _load(model_uri)
-        other_model = _forget_another_model(folder, model)
-        scoring = Scoring(folder, model)
-        with _opened(folder) as pieces:
-            for done in scoring.run(pieces):
-                on_progress(done, num_rows)
+        with table_model(model_uri) as model:
+            other_model = _forget_another_model(folder, model)
+            scoring = Scoring(folder, model)
+            with _opened(folder) as pieces:
+                for done in scoring.run(pieces):
+                    on_progress(done, num_rows)
         _write(folder, target, scoring.columns)
     return ScoreReport(
         num_rows,
@@ -132,6 +129,8 @@ def _settings(source: Path, columns: Columns) -> DataConfig:
 
 
 def _digest(source: Path) -> str:
+    if source.exists() and not source.is_file():  # a pipe would be waited for without end
+        raise BadWorkbookError(f"{source}: is a folder, or no regular file; give a table")
     try:
         with source.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -139,21 +138,9 @@ def _digest(source: Path) -> str:
         raise BadWorkbookError(f"{source}: cannot be read ({error.strerror}); check the path") from None
 
 
-def _load(model_uri: str) -> PyFuncModel:
-    configure_tracking()
-    try:
-        require_plain_code(model_uri)
-        return mlflow.pyfunc.load_model(model_uri)
-    except MlflowException as error:
-        raise MissingModelError(
-            f"{model_uri}: could not be loaded from {mlflow.get_tracking_uri()} ({error.message.splitlines()[0]}); "
-            "make a model with `pii-finetune run`, or point MLFLOW_TRACKING_URI to the server that has it"
-        ) from None
-
-
-def _forget_another_model(folder: Path, model: PyFuncModel) -> str:
+def _forget_another_model(folder: Path, model: TableModel) -> str:
     """Remove the answers of another model, if there are any, and say so."""
-    identity, before = {"uuid": model.metadata.model_uuid}, read_note(folder, "model")
+    identity, before = {"manifest": model.identity}, read_note(folder, "model")
     if before == identity:
         return ""
     clear(folder, "part-*")

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -15,12 +16,20 @@ import pyarrow as pa
 from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError
 from pii_finetune.labels import MAX_LABEL_CHARACTERS, clean_label
+from pii_finetune.spreadsheet_copy import SheetCells, Unread
 from pii_finetune.tables import RawTable, read_cell
 
 ROWS_PER_PIECE = 4_096
 QUESTION = (pa.field("label", pa.string()), pa.field("language", pa.string()))  # before the columns of the table
 _NUM_SHOWN = 100  # bad rows listed in a message
 
+_WRONG_KINDS = {
+    "formula": "a formula whose result was not saved instead of a label in {}; paste the cells as values, or open the "
+    "file in a spreadsheet program and save it",
+    "merged": "a merged cell instead of a label in {}; unmerge it and fill each cell",
+    "error": "a spreadsheet error such as #N/A instead of a label in {}; type what was meant",
+    "nested": "a list, a structure or bytes instead of a label in {}; write it as text",
+}
 Piece = tuple[Sequence[int], list[pa.Array]]  # numbers of the rows, as their program shows them; their columns
 
 
@@ -50,8 +59,11 @@ def copy_table(path: Path, config: DataConfig, language_is_required: bool, targe
     with reader(path, config) as raw:
         is_text = path.suffix.lower() in (".csv", ".tsv")
         rows = _without_blank_end(raw.rows)
-        pieces = _pieces_of_text(path, raw, rows) if is_text else _pieces_of_cells(raw, rows)
-        return _Copy(path, config, raw.header, language_is_required, target).write(pieces)
+        copy = _Copy(path, config, raw.header, language_is_required, target)
+        if is_text:
+            return copy.write(_pieces_of_text(path, raw, rows))
+        cells = SheetCells(raw, rows)
+        return copy.write(cells.pieces(ROWS_PER_PIECE), cells.unread)
 
 
 def _copy_parquet(path: Path, config: DataConfig, language_is_required: bool, target: Path) -> int:
@@ -80,11 +92,11 @@ class _Copy:
         self._language = self._find(config.language_column, required=language_is_required)
         self._bad: dict[str, list[int]] = {}
 
-    def write(self, pieces: Iterable[Piece]) -> int:
+    def write(self, pieces: Iterable[Piece], unread: Unread = MappingProxyType({})) -> int:
         num_rows, writer = 0, None
         with self._target.open("wb") as file:
             for numbers, columns in pieces:
-                asked = self._questions(numbers, columns)
+                asked = self._questions(numbers, columns, unread)
                 fields = [pa.field(name, each.type) for name, each in zip(self._header, columns, strict=True)]
                 schema = pa.schema([*QUESTION, *fields])
                 if writer is None:
@@ -102,16 +114,27 @@ class _Copy:
             raise BadWorkbookError(f"{self._path}, column {self._column!r}: " + "; ".join(self._complaints()))
         return num_rows
 
-    def _questions(self, numbers: Sequence[int], columns: list[pa.Array]) -> list[pa.Array]:
+    def _questions(self, numbers: Sequence[int], columns: list[pa.Array], unread: Unread) -> list[pa.Array]:
         labels: list[str] = []
-        for number, cell in zip(numbers, columns[self._label].to_pylist(), strict=True):
-            text, kind = read_cell(cell)
+        for number, (text, kind) in zip(numbers, self._texts(numbers, columns, self._label, unread), strict=True):
             labels.append(clean_label(text or ""))
             if problem := _problem(labels[-1], kind):
                 self._bad.setdefault(problem, []).append(number)
-        cells = columns[self._language[0]].to_pylist() if self._language else [None] * len(numbers)
-        languages = [(read_cell(cell)[0] or "").strip() or None for cell in cells]
+        languages: list[str | None] = [None] * len(numbers)
+        for at in self._language:
+            cells = self._texts(numbers, columns, at, unread)
+            languages = [(text or "").strip() or None for text, _ in cells]
+            for number, (_, kind) in zip(numbers, cells, strict=True):
+                if kind in ("formula", "nested"):
+                    problem = _WRONG_KINDS[kind].replace("a label", "a language")
+                    self._bad.setdefault(problem, []).append(number)
         return [pa.array(labels, pa.string()), pa.array(languages, pa.string())]
+
+    def _texts(
+        self, numbers: Sequence[int], columns: list[pa.Array], at: int, unread: Unread
+    ) -> list[tuple[str | None, str]]:
+        cells = zip(numbers, columns[at].to_pylist(), strict=True)
+        return [_read(cell, unread.get((number, at))) for number, cell in cells]
 
     def _complaints(self) -> Iterator[str]:
         for problem, rows in self._bad.items():
@@ -134,12 +157,18 @@ class _Copy:
         )
 
 
+def _read(cell: object, unread: str | None) -> tuple[str | None, str]:
+    if unread is not None:
+        return None, unread
+    return (None, "nested") if isinstance(cell, list | dict | bytes) else read_cell(cell)
+
+
 def _problem(label: str, kind: str) -> str | None:
     """Return what is wrong with a label, with a place for its rows."""
+    if kind in _WRONG_KINDS:
+        return _WRONG_KINDS[kind]
     if not label:
         return "no label in {}; type one, or delete the row"
-    if kind == "error":
-        return "a spreadsheet error such as #N/A instead of a label in {}; type what was meant"
     if len(label) > MAX_LABEL_CHARACTERS:
         return f"more than {MAX_LABEL_CHARACTERS} characters in {{}}, as no label has; shorten it, or delete the row"
     return None
@@ -170,31 +199,8 @@ def _pieces_of_text(path: Path, raw: RawTable, rows: Iterator[tuple[int, Sequenc
         yield [number for number, _ in piece], columns
 
 
-def _pieces_of_cells(raw: RawTable, rows: Iterator[tuple[int, Sequence[object]]]) -> Iterator[Piece]:
-    numbered = list(rows)
-    cells = [[_plain(row[at]) for _, row in numbered] for at in range(len(raw.header))]
-    columns = [_typed(column) for column in cells]
-    for start in range(0, len(numbered), ROWS_PER_PIECE):
-        piece = numbered[start : start + ROWS_PER_PIECE]
-        yield [number for number, _ in piece], [column.slice(start, ROWS_PER_PIECE) for column in columns]
-
-
 def _pieces_of_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[Piece]:
     first = 2  # as in a sheet with a header
     for batch in batches:
         yield range(first, first + batch.num_rows), list(batch.columns)
         first += batch.num_rows
-
-
-def _plain(cell: Any) -> Any:
-    if cell == "":
-        return None
-    return int(cell) if isinstance(cell, float) and cell.is_integer() else cell
-
-
-def _typed(cells: list[Any]) -> pa.Array:
-    """Return a column of a spreadsheet: of one type if its cells are, else as text."""
-    try:
-        return pa.array(cells)
-    except (pa.ArrowException, OverflowError, TypeError):
-        return pa.array([None if cell is None else str(cell) for cell in cells], pa.string())

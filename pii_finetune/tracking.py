@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
@@ -15,12 +14,10 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.exceptions import MlflowException
 
 from pii_finetune.config import RunConfig
-from pii_finetune.errors import MissingServerError
 from pii_finetune.overrides import flatten
 from pii_finetune.paths import ROOT
 from pii_finetune.records import Record
-
-DEFAULT_STORE = ROOT / "mlruns"
+from pii_finetune.tracking_server import DEFAULT_STORE, with_driver
 
 
 @dataclass(frozen=True)
@@ -44,31 +41,9 @@ def configure_tracking() -> str:
     if not uri:
         DEFAULT_STORE.mkdir(exist_ok=True)
         uri = f"sqlite:///{DEFAULT_STORE / 'mlflow.db'}"
+    uri = with_driver(uri)
     mlflow.set_tracking_uri(uri)
     return uri
-
-
-def require_server() -> None:
-    """Ask the MLflow server that MLFLOW_TRACKING_URI names whether it is there; MLflow would retry for minutes.
-
-    Raises:
-        MissingServerError: no answer within 10 s, or the folder of a SQLite store is not there.
-    """
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if uri.startswith(("http://", "https://")):
-        try:
-            httpx.get(f"{uri.rstrip('/')}/health", timeout=10)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise MissingServerError(
-                f"MLFLOW_TRACKING_URI={uri}: no answer from there ({error or type(error).__name__}); "
-                "start the server, correct the address, or unset the variable to use the local store in mlruns/"
-            ) from None
-    folder = Path(uri.removeprefix("sqlite:///")).parent
-    if uri.startswith("sqlite:///") and not folder.is_dir():
-        raise MissingServerError(
-            f"MLFLOW_TRACKING_URI={uri}: there is no folder {folder}; correct the path "
-            "(an absolute one has four slashes: sqlite:////path/to/mlflow.db)"
-        )
 
 
 def open_run(config: RunConfig, tags: Mapping[str, str]) -> TrackedRun:

@@ -16,6 +16,7 @@ from pii_finetune.baselines import fit_ngram_baseline
 from pii_finetune.calibration import Calibration, fit_calibration
 from pii_finetune.config import RunConfig
 from pii_finetune.evaluation import EvaluationReport, Model, evaluate
+from pii_finetune.model_check import naming, verify_model_folder
 from pii_finetune.plots import plot_confusion, plot_languages, plot_models
 from pii_finetune.records import Record
 from pii_finetune.registry import DPO_MODEL, fetch_model_folder, production_version
@@ -42,14 +43,14 @@ class Evaluated:
 @task(name="check production")
 def check_production() -> None:
     """Verify the model in production, if there is one: hours of training should not end at a damaged file."""
-    from pii_finetune.model_folder import verify_model_folder
-
     version = production_version(DPO_MODEL)
     if version is None:
         return
     with tempfile.TemporaryDirectory() as folder:
-        fetched = fetch_model_folder(f"models:/{DPO_MODEL}/{version.version}", Path(folder))
-        verify_model_folder(fetched, accept_unhashed=True)
+        uri = f"models:/{DPO_MODEL}/{version.version}"
+        fetched = fetch_model_folder(uri, Path(folder))
+        with naming(uri, Path(folder)):
+            verify_model_folder(fetched, accept_unhashed=True)
 
 
 @task(name="evaluate")

@@ -1,6 +1,8 @@
+import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import mlflow
@@ -11,7 +13,7 @@ from cli.main import main
 from pii_finetune.by_hand import rollback
 from pii_finetune.errors import MissingModelError, PromotionRefusedError
 from pii_finetune.promotion_history import history
-from pii_finetune.promotion_plan import carry_out, pending_plan
+from pii_finetune.promotion_plan import Plan, carry_out, pending_plan
 from pii_finetune.registry import DPO_MODEL, PAIR, SFT_MODEL, promote, promote_pair, repair
 from pii_finetune.registry_state import read_state
 
@@ -77,6 +79,13 @@ def test_history_keeps_every_promotion_of_a_version(registry_uri):
     assert all("@" in each.by for each in past)
 
 
+@pytest.fixture
+def _not_verified(monkeypatch):
+    """These versions have no files."""
+    monkeypatch.setattr("pii_finetune.by_hand.verify_registered", lambda _: None)
+
+
+@pytest.mark.usefixtures("_not_verified")
 def test_a_rollback_goes_back_to_the_version_before_with_its_pair(registry_uri):
     for version in ("1", "2", "3"):
         promote_pair(version, version)
@@ -180,6 +189,7 @@ def test_the_next_promotion_first_finishes_a_killed_one(killed, tmp_path):
     assert [each.version for each in history(SFT_MODEL)] == ["1", "2", "1"]
 
 
+@pytest.mark.usefixtures("_not_verified")
 def test_the_commands_promote_roll_back_and_tell_history(registry_uri, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["history"]) == 0
@@ -221,6 +231,7 @@ def test_a_version_without_its_other_half_is_not_promoted(registry_uri, capsys):
     assert "there is no version of pii-sft of the same run (tag run=alone)" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("_not_verified")
 def test_a_model_that_is_not_of_the_pair_is_promoted_alone(registry_uri, capsys):
     client = MlflowClient()
     client.create_registered_model("another")
@@ -228,3 +239,31 @@ def test_a_model_that_is_not_of_the_pair_is_promoted_alone(registry_uri, capsys)
     assert main(["promote", "1", "--model", "another", "--reason", "x"]) == 0
     assert in_production("another") == "1"
     assert in_production(DPO_MODEL) is None
+
+
+def test_a_model_moved_by_hand_is_pointed_out_by_history_and_put_right_by_repair(registry_uri, capsys):
+    promote_pair("1", "1")
+    assert main(["repair"]) == 0
+    assert "nothing to repair" in capsys.readouterr().out
+    MlflowClient().transition_model_version_stage(DPO_MODEL, "2", "Production", archive_existing_versions=False)
+    assert main(["history"]) == 0
+    told = capsys.readouterr().out
+    assert "champion is 1; also in Production: version 1; `pii-finetune repair` mends that" in told
+    assert main(["repair"]) == 0
+    assert "archived all versions of pii-dpo in Production but the newest, 2" in capsys.readouterr().out
+
+
+def test_a_broken_off_promotion_is_pointed_out_by_history(registry_uri, capsys):
+    plan = Plan({DPO_MODEL: "2", SFT_MODEL: "2"}, {DPO_MODEL: None, SFT_MODEL: None}, "now", "me", "why", "promotion")
+    MlflowClient().set_registered_model_tag(DPO_MODEL, "promotion_pending", json.dumps(asdict(plan)))
+    assert main(["history"]) == 0
+    assert "was broken off: `pii-finetune repair` finishes or drops it" in capsys.readouterr().out
+    assert main(["repair"]) == 0
+    assert "dropped the promotion of pii-dpo version 2 and pii-sft version 2" in capsys.readouterr().out
+
+
+def test_versions_without_their_files_are_not_put_into_production_by_hand(registry_uri, capsys):
+    promote_pair("1", "1")
+    assert main(["promote", "2", "--reason", "I want it"]) == 2
+    assert "models:/pii-dpo/2: could not be fetched" in capsys.readouterr().err
+    assert [in_production(name) for name in PAIR] == ["1", "1"]

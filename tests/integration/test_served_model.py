@@ -144,3 +144,58 @@ def test_a_model_that_would_be_unpickled_is_refused(tracking, tmp_path):
         with pytest.raises(MissingModelError, match="is no model of pii-finetune"):
             use()
     assert not (tmp_path / "out.csv").exists()
+
+
+def _change(code: Path) -> str:
+    with (code / "pii_finetune" / "labels.py").open("a", encoding="utf-8") as file:
+        file.write("\n# changed\n")
+    return "labels.py: was changed"
+
+
+def _remove(code: Path) -> str:
+    (code / "pii_finetune" / "gate.py").unlink()
+    return "gate.py: is missing"
+
+
+def _add(code: Path) -> str:
+    (code / "torch.py").write_text("raise SystemExit\n", encoding="utf-8")
+    return "torch.py: was added"
+
+
+def _change_what_mlflow_runs(code: Path) -> str:
+    with (code.parent / "production_model.py").open("a", encoding="utf-8") as file:
+        file.write("\n(Path(__file__).parent / 'was-run').touch()\n")
+    return "production_model.py: was changed"
+
+
+@pytest.mark.parametrize("harm", [_change, _remove, _add, _change_what_mlflow_runs])
+def test_code_beside_a_model_that_was_changed_is_not_served_and_never_run_by_score(
+    harm, folder, register_folder, tmp_path
+):
+    uri = register_folder(folder)
+    (code,) = [path for path in tmp_path.rglob("code") if path.parent.parent.name.startswith("m-")]
+    problem = harm(code)
+    (tmp_path / "in.csv").write_text("label\nprénom\n", encoding="utf-8")
+    score_table(tmp_path / "in.csv", tmp_path / "out.csv", uri)
+    assert not list(tmp_path.rglob("was-run"))
+    with pytest.raises(Exception, match=problem):
+        mlflow.pyfunc.load_model(uri)
+
+
+def test_score_refuses_a_model_that_was_changed(folder, register_folder, tmp_path):
+    uri = register_folder(folder)
+    (stored,) = [path for path in tmp_path.rglob("calibration.json") if "artifacts" in path.parts]
+    stored.write_text(stored.read_text(encoding="utf-8").replace("2.0", "0.1"), encoding="utf-8")
+    (tmp_path / "in.csv").write_text("label\nprénom\n", encoding="utf-8")
+    with pytest.raises(TamperedModelError, match=rf"^{uri}, artifacts/model/calibration.json: was changed"):
+        score_table(tmp_path / "in.csv", tmp_path / "out.csv", uri)
+    assert [path.name for path in tmp_path.glob("*out*")] == []
+
+
+def test_score_gives_the_answers_of_the_served_model(folder, register_folder, tmp_path):
+    uri = register_folder(folder)
+    ROWS.to_csv(tmp_path / "in.csv", index=False)
+    score_table(tmp_path / "in.csv", tmp_path / "out.csv", uri)
+    told, served = pd.read_csv(tmp_path / "out.csv"), mlflow.pyfunc.load_model(uri).predict(ROWS)
+    assert told["sensitive"].tolist() == served["sensitive"].tolist()
+    assert told["probability"].to_numpy() == pytest.approx(served["probability"].to_numpy(), abs=1e-5)

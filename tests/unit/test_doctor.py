@@ -65,8 +65,9 @@ def test_looking_makes_no_store(bare: Path):
     assert not (bare / "mlruns").exists()
 
 
-def test_a_tracking_server_that_does_not_answer_is_red(bare: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "postgresql://u@127.0.0.1:9/mlflow", "mlruns"])
+def test_a_tracking_server_that_does_not_answer_is_red(bare: Path, monkeypatch: pytest.MonkeyPatch, address: str):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     assert checks()["MLflow"].level == "red"
 
 

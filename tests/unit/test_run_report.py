@@ -44,12 +44,29 @@ def test_the_first_screen_says_the_decision_and_three_figures_of_a_hundred():
     assert "This model passed and goes into production." in shown
     cards = re.findall(r'<div class="card"><b>(\d+)</b>.*?<p>(.*?)</p>', shown)
     assert [what for _, what in cards] == [
-        "sensitive labels are found",
-        "labels it calls sensitive are",
+        "sensitive labels are found; 10 are missed",
+        "labels that it calls sensitive are sensitive; 5 are false alarms",
         "labels of things it never met are answered rightly",
     ]
     assert cards[0][0] == "90"  # 19 of 21: row 0 and the last are missed
     assert "the model before: 86" in shown
+
+
+def test_what_is_not_found_and_what_is_a_false_alarm_is_said_in_numbers():
+    shown = page(dpo={0, 2, 3})
+    assert "sensitive labels are found; 10 are missed" in shown
+    assert "labels that it calls sensitive are sensitive; 10 are false alarms" in shown
+
+
+def test_every_word_of_the_trade_in_the_table_of_models_is_explained():
+    shown = page(dpo={0}, production={1})
+    words = re.search(r"<dl>(.*?)</dl>", shown, re.DOTALL)
+    header = re.search(r"<tr><th>model</th>(.*?)</tr>", shown)
+    assert words is not None
+    assert header is not None
+    for name in re.findall(r">([^<>]+(?:<br>[^<>]+)?)</th>", header[1]):
+        assert name.replace("<br>", " ") in words[1]
+    assert "Production before" in words[1]
 
 
 def test_a_refusal_is_told_with_the_rule_that_refused():
@@ -83,5 +100,6 @@ def test_the_first_model_is_compared_with_none():
 
 def test_rules_that_were_loosened_for_a_run_are_told_beside_its_decision():
     shown = page({"gate.minimum_recall": "0.1 (profile embedded: 0.8)"}, dpo=set())
-    assert "the rules were set otherwise for this run: gate.minimum_recall = 0.1 (profile embedded: 0.8)." in shown
+    assert "set otherwise for this run than usual" in shown
+    assert "<code>gate.minimum_recall = 0.1 (profile embedded: 0.8)</code>." in shown
     assert "set otherwise" not in page(dpo=set())

@@ -1,11 +1,12 @@
 import csv
+import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -16,7 +17,6 @@ from openpyxl.utils.exceptions import IllegalCharacterError
 
 from pii_finetune import score_answers, score_table, table_copy
 from pii_finetune.errors import BadWorkbookError
-from pii_finetune.production_model import model_signature
 from pii_finetune.score_output import neutralise, write_table
 from pii_finetune.score_table import Columns, ScoreReport
 from pii_finetune.score_table import score_table as score_into
@@ -28,24 +28,24 @@ MODEL = "models:/not-reached/1"
 class FakeModel:
     """Holds labels of an odd length for sensitive, and remembers what it was asked."""
 
-    def __init__(self, uuid: str = "a", has_review_band: bool = False) -> None:
-        self.metadata = SimpleNamespace(model_uuid=uuid, signature=model_signature(has_review_band))
+    def __init__(self, has_review_band: bool = False) -> None:
+        self.identity = "a"
+        self.columns = ("sensitive", "probability", *(("decision",) if has_review_band else ()))
         self.asked: list[Question] = []
         self.fails_at = 10**9
 
-    def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
-        self.asked += list(zip(rows["label"], rows["language"], strict=True))
+    def answer(self, questions: Sequence[Question]) -> list[tuple[str | float, ...]]:
+        self.asked += questions
         if len(self.asked) > self.fails_at:
             raise KeyboardInterrupt
-        lengths = rows["label"].str.len()
-        answers = pd.DataFrame({"probability": 1 / (2 + lengths)})
-        return answers.assign(sensitive=["yes" if length % 2 else "no" for length in lengths], decision="review")
+        answers = [("yes" if len(label) % 2 else "no", 1 / (2 + len(label)), "review") for label, _ in questions]
+        return [answer[: len(self.columns)] for answer in answers]
 
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> FakeModel:
     fake = FakeModel()
-    monkeypatch.setattr(score_table, "_load", lambda _: fake)
+    monkeypatch.setattr(score_table, "table_model", lambda _: nullcontext(fake))
     return fake
 
 
@@ -198,6 +198,14 @@ def test_a_line_with_more_or_fewer_cells_than_the_header_is_named(score, source:
         score(source, source.with_name("out.csv"))
 
 
+def test_a_pipe_or_a_folder_is_refused_and_not_waited_for(score, tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "folder.csv").mkdir()
+    for name in ("pipe.csv", "folder.csv"):
+        with pytest.raises(BadWorkbookError, match="is a folder, or no regular file; give a table"):
+            score(tmp_path / name, tmp_path / "out.csv")
+
+
 def test_a_refused_table_leaves_nothing_behind(score, source: Path):
     source.write_text("name\na\n", encoding="utf-8")
     with pytest.raises(BadWorkbookError):
@@ -334,7 +342,7 @@ def test_what_was_answered_before_an_interruption_is_not_asked_again(
     assert report.num_kept >= 40
     assert report.num_asked == len(model.asked) - before
     whole = FakeModel()
-    monkeypatch.setattr(score_table, "_load", lambda _: whole)
+    monkeypatch.setattr(score_table, "table_model", lambda _: nullcontext(whole))
     assert score(cut_off, cut_off.with_name("whole.csv")).num_asked < before + report.num_asked
     assert whole.asked[-report.num_asked :] == model.asked[before:]  # the same questions in the same company
     assert cut_off.with_name("out.csv").read_bytes() == cut_off.with_name("whole.csv").read_bytes()
@@ -349,7 +357,7 @@ def test_a_changed_table_starts_anew_and_says_so(score, cut_off: Path, model: Fa
 
 
 def test_another_model_starts_anew_and_says_so(score, cut_off: Path, model: FakeModel):
-    model.metadata.model_uuid = "b"
+    model.identity = "b"
     report = score(cut_off, cut_off.with_name("out.csv"))
     assert report.num_kept == 0
     assert "the model is another one" in report.note
@@ -384,7 +392,7 @@ def test_no_cell_and_no_name_of_a_column_is_written_as_a_formula(tmp_path: Path,
     read_back = {".csv": pd.read_csv, ".xlsx": read_excel}[kind](tmp_path / "out", header=None)
     assert read_back.astype(object).where(read_back.notna(), None).to_numpy().tolist() == [
         ["'=cmd()", "list", "n"],
-        ["'=1+1", "['=x', 'bell\\x07']", None],
+        ["'=1+1", '["=x", "bell\\u0007"]', None],
     ]
 
 
@@ -418,7 +426,7 @@ def test_more_rows_than_a_sheet_holds_are_refused_before_a_model_is_loaded(score
 
 
 def test_a_model_that_leaves_answers_to_people_adds_their_decision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(score_table, "_load", lambda _: FakeModel(has_review_band=True))
+    monkeypatch.setattr(score_table, "table_model", lambda _: nullcontext(FakeModel(has_review_band=True)))
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_text("label,decision\nname,theirs\ncolor,theirs\n")
     report = score_into(source, target, MODEL)

@@ -1,7 +1,6 @@
 import json
 import shutil
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -34,8 +33,6 @@ def write_key(path: Path, key: PrivateKeyTypes, password: bytes | None = None) -
 @pytest.fixture
 def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """Paths of the private keys of an owner and of a stranger; public halves end in .pub."""
-    if find_spec("model_signing") is None:
-        pytest.skip("needs the extra `signing`")
     monkeypatch.delenv(signing.SIGNING_KEY, raising=False)
     monkeypatch.delenv(signing.VERIFY_KEY, raising=False)
     return {name: write_key(tmp_path / f"{name}.pem", ec.generate_private_key(ec.SECP256R1())) for name in ("a", "b")}
