@@ -26,16 +26,25 @@ def train_dpo(splits: Splits, sft: Adapter, config: RunConfig, folder: Path, on_
     Raises:
         TrainingDivergedError: the loss or a gradient stopped being finite.
     """
+    trainer, fallback = dpo_trainer(splits, sft.path, config, folder, on_update)
+    return finish(trainer, config, folder, fallback)
+
+
+def dpo_trainer(
+    splits: Splits, start: Path, config: RunConfig, folder: Path, on_update: OnUpdate
+) -> tuple[DPOTrainer, str | None]:
+    """Return the trainer the configuration asks for, or TRL's and in one sentence why it cannot be the fused one."""
     tokenizer = load_tokenizer(config.base)
-    model = PeftModel.from_pretrained(load_base(config.base), sft.path, is_trainable=True)
+    model = PeftModel.from_pretrained(load_base(config.base), start, is_trainable=True)
+    fallback = why_not_fused(model, config.dpo, config)
+    fused = config.trainer == "fused" and fallback is None
     shared: dict[str, Any] = {
         "model": model,
-        "args": DPOConfig(**trainer_arguments(config.dpo, config, folder)),
+        "args": DPOConfig(**trainer_arguments(config.dpo, config, folder, fused)),
         "processing_class": tokenizer,
         "callbacks": [UpdateCallback(on_update)],
     }
-    fallback = why_not_fused(model, config.dpo, config)
-    if config.trainer == "fused" and fallback is None:
+    if fused:
         one = dpo_rows(splits.train[:1], tokenizer)  # TRL's constructor wants to see some; use_rows brings all
         trainer = FusedDPOTrainer(train_dataset=one, eval_dataset=one, **shared)
         train, validation = (tokenize(side, tokenizer, answers) for side in (splits.train, splits.validation))
@@ -46,7 +55,7 @@ def train_dpo(splits: Splits, sft: Adapter, config: RunConfig, folder: Path, on_
             eval_dataset=dpo_rows(splits.validation, tokenizer),
             **shared,
         )
-    return finish(trainer, config, folder, fallback)
+    return trainer, fallback
 
 
 def answers(record: Record) -> list[str]:

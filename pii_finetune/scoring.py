@@ -14,6 +14,7 @@ from pii_finetune.base_model import load_base, load_tokenizer
 from pii_finetune.config import BaseConfig
 from pii_finetune.fused.answers import answer_greedily
 from pii_finetune.fused.dequantize import dequantize_once
+from pii_finetune.labels import spell_out
 from pii_finetune.prompt import tokenize_prompts
 from pii_finetune.scores import Question, Scores
 
@@ -39,25 +40,26 @@ class Scorer:
         self._model.eval()
 
     def score(self, questions: Sequence[Question], adapter: str | None, check_format: bool = True) -> Scores:
-        """Answer N questions with the named adapter, or with the base alone if None; the same question is asked once.
+        """Answer N questions with the named adapter, or with the base alone if None; what reads alike is asked once.
 
         With `check_format`, `valid` says that what greedy decoding writes is exactly `yes` or `no`, then the end of the
         turn; without, that the likeliest first token is `yes` or `no`. Either way a question costs one forward pass,
         less the tokens it shares with its neighbours. A base of another architecture is asked by generate().
         """
-        distinct = list(dict.fromkeys(questions))
+        read_as = [(spell_out(label), language) for label, language in questions]
+        distinct = list(dict(zip(reversed(read_as), reversed(questions), strict=True)).items())
         # Neighbours in one language share the most tokens at the start, neighbours of like length need little padding.
-        order = sorted(range(len(distinct)), key=lambda at: (distinct[at][1] or "", len(distinct[at][0])))
+        order = sorted(range(len(distinct)), key=lambda at: (distinct[at][0][1] or "", len(distinct[at][0][0])))
         found: list[Answers] = []
         with torch.inference_mode(), self._answering_as(adapter):
             for start in range(0, len(order), self._batch_size):
-                batch = [distinct[at] for at in order[start : start + self._batch_size]]
+                batch = [distinct[at][1] for at in order[start : start + self._batch_size]]
                 found.append(self._ask(tokenize_prompts(self._tokenizer, batch), check_format))
         margin, valid = np.zeros(len(distinct)), np.zeros(len(distinct), dtype=bool)
         if found:  # only now are the figures waited for; a GPU was given one batch after the other
             margin[order], valid[order] = (torch.cat(each).cpu().numpy() for each in zip(*found, strict=True))
-        place = {question: at for at, question in enumerate(distinct)}
-        back = [place[question] for question in questions]
+        place = {key: at for at, (key, _) in enumerate(distinct)}
+        back = [place[key] for key in read_as]
         return Scores(margin[back], valid[back])
 
     def _ask(self, prompts: list[list[int]], check_format: bool) -> Answers:

@@ -26,16 +26,23 @@ def train_sft(splits: Splits, config: RunConfig, folder: Path, on_update: OnUpda
     Raises:
         TrainingDivergedError: the loss or a gradient stopped being finite.
     """
+    trainer, fallback = sft_trainer(splits, config, folder, on_update)
+    return finish(trainer, config, folder, fallback)
+
+
+def sft_trainer(splits: Splits, config: RunConfig, folder: Path, on_update: OnUpdate) -> tuple[SFTTrainer, str | None]:
+    """Return the trainer the configuration asks for, or TRL's and in one sentence why it cannot be the fused one."""
     tokenizer, model = load_tokenizer(config.base), load_base(config.base)
+    fallback = why_not_fused(model, config.sft, config)
+    fused = config.trainer == "fused" and fallback is None
     shared: dict[str, Any] = {
         "model": model,
-        "args": SFTConfig(**trainer_arguments(config.sft, config, folder)),
+        "args": SFTConfig(**trainer_arguments(config.sft, config, folder, fused)),
         "processing_class": tokenizer,
         "peft_config": LoraConfig(task_type="CAUSAL_LM", bias="none", **config.lora.model_dump()),
         "callbacks": [UpdateCallback(on_update)],
     }
-    fallback = why_not_fused(model, config.sft, config)
-    if config.trainer == "fused" and fallback is None:
+    if fused:
         one = sft_rows(splits.train[:1], tokenizer)  # TRL's constructor wants to see some; use_rows brings all
         trainer = FusedSFTTrainer(train_dataset=one, eval_dataset=one, **shared)
         train, validation = (tokenize(side, tokenizer, answers) for side in (splits.train, splits.validation))
@@ -46,7 +53,7 @@ def train_sft(splits: Splits, config: RunConfig, folder: Path, on_update: OnUpda
             eval_dataset=sft_rows(splits.validation, tokenizer),
             **shared,
         )
-    return finish(trainer, config, folder, fallback)
+    return trainer, fallback
 
 
 def answers(record: Record) -> list[str]:

@@ -39,10 +39,12 @@ class TrainingUpdate:
 OnUpdate = Callable[[TrainingUpdate], None]
 
 
-def trainer_arguments(section: TrainingSection, config: RunConfig, folder: Path) -> dict[str, Any]:
+def trainer_arguments(section: TrainingSection, config: RunConfig, folder: Path, fused: bool) -> dict[str, Any]:
     """Return the keyword arguments for SFTConfig or DPOConfig: the section by name, and what follows from the run."""
     return {
         **section.model_dump(),
+        # Recomputing activations changes no number, and the fused pass is made to do without.
+        "gradient_checkpointing": section.gradient_checkpointing and not fused,
         "output_dir": str(folder / "checkpoints"),
         "seed": config.seed,
         "use_cpu": config.base.device == "cpu",

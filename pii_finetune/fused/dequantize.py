@@ -1,5 +1,7 @@
 """nf4 weights turned into bfloat16 once, instead of in every pass."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -16,6 +18,7 @@ def dequantize_once(model: nn.Module) -> bool:
     if not getattr(model, "is_loaded_in_4bit", False):
         return True
     import bitsandbytes as bnb
+    from bitsandbytes.functional import dequantize_4bit
 
     quantized = [
         (parent, name, layer)
@@ -28,7 +31,8 @@ def dequantize_once(model: nn.Module) -> bool:
     if needed > _SHARE_OF_FREE_MEMORY * torch.cuda.mem_get_info(device)[0]:
         return False
     for parent, name, layer in quantized:
-        weight = bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(layer.compute_dtype)
+        packed: Any = layer.weight  # bitsandbytes' Params4bit
+        weight = dequantize_4bit(packed.data, packed.quant_state).to(layer.compute_dtype)
         plain = nn.Linear(weight.shape[1], weight.shape[0], bias=layer.bias is not None, device="meta")
         plain.weight, plain.bias = nn.Parameter(weight, requires_grad=False), layer.bias
         setattr(parent, name, plain)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from trl import DPOTrainer
+from trl import DPOConfig, DPOTrainer
 from trl.trainer.utils import use_adapter
 
 from pii_finetune.config import FusedSettings
@@ -17,6 +17,7 @@ from pii_finetune.fused.trainer import FusedTrainer
 class FusedDPOTrainer(FusedTrainer, DPOTrainer):
     """Rows have two answers, chosen and rejected; what the reference says of them is computed once."""
 
+    args: DPOConfig
     per_token = False
     figure_names = (
         "entropy",
@@ -55,12 +56,11 @@ class FusedDPOTrainer(FusedTrainer, DPOTrainer):
     def _ask_reference(self, numbers: Sequence[int], rows: Sequence[Row], references: torch.Tensor) -> None:
         with use_adapter(self.model, "ref"):
             for batch, _, scores in self.passes([rows[number] for number in numbers]):
-                references[[numbers[at] for at in batch]] = scores.log_probs.sum(-1)
+                references[[numbers[at] for at in batch]] = scores.log_probs[: len(batch)].sum(-1)
 
     def losses(self, scores: AnswerScores, layout: Layout, reference: torch.Tensor) -> torch.Tensor:
         """Return each row's loss (B,) under the configured loss types."""
-        weights = self.args.loss_weights or [1.0] * len(self.args.loss_type)
-        return dpo_losses(scores.log_probs, layout.counts, reference, self.beta, self.args.loss_type, weights)
+        return dpo_losses(scores.log_probs, layout.counts, reference, self.beta, self.loss_types, self.loss_weights)
 
     def figures(self, scores: AnswerScores, layout: Layout, reference: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the means over rows, or over answer tokens, that TRL logs."""

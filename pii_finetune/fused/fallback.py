@@ -10,7 +10,7 @@ from pii_finetune.config import RunConfig, TrainingSection
 from pii_finetune.fused.flat_parameters import MIN_8BIT_SIZE
 
 # Optimizers that treat each weight by itself, or blocks of 256: only these give the same over one flat tensor.
-_IN_32_BITS = ("adamw_torch", "adamw_torch_fused", "paged_adamw_32bit")
+_IN_32_BITS = ("sgd", "adamw_torch", "adamw_torch_fused", "paged_adamw_32bit")
 _IN_8_BITS = ("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit")
 
 

@@ -58,8 +58,8 @@ class FlatParameters:
 def without_waiting(kind: Any) -> Any:
     """Return the optimizer class, and if it is of bitsandbytes, one whose `step` does not wait for the GPU after it.
 
-    bitsandbytes 0.50 synchronises after each parameter, and again for paged ones, whose state a CPU might touch. Nothing
-    here does between steps; the kernels run in the order in which they are started all the same.
+    bitsandbytes 0.50 synchronises after each parameter, and again for paged ones, whose state a CPU might touch.
+    Nothing here does between steps; the kernels run in the order in which they are started all the same.
     """
     if not kind.__module__.startswith("bitsandbytes"):
         return kind

@@ -43,7 +43,7 @@ class FusedTrainer(Trainer):
 
     def use_rows(self, train: Sequence[Row], evaluation: Sequence[Row], settings: FusedSettings) -> None:
         """Train and evaluate on these rows; TRL's sampler draws them as it would have drawn its own."""
-        self._settings = settings
+        self._rows_per_sequence, self._compiles = settings.rows_per_sequence, settings.compile_layers
         self._shared = shared_start([row.prompt for row in (*train, *evaluation)])
         if self.args.device.type == "cuda":
             dequantize_once(self.model)
@@ -55,7 +55,7 @@ class FusedTrainer(Trainer):
         # Dropout draws a mask for each position: what rows share would be dropped in all of them alike.
         has_dropout = any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in self.model.modules())
         self._shared_in_training = 0 if has_dropout else self._shared
-        self._rows_in_training = 1 if has_dropout else min(settings.rows_per_sequence, self.args.train_batch_size)
+        self._rows_in_training = 1 if has_dropout else min(self._rows_per_sequence, self.args.train_batch_size)
         num_answers = len(train[0].answers)
         self.references = torch.zeros(len(train), num_answers, device=self.args.device)
         self.evaluation_references = torch.zeros(len(evaluation), num_answers, device=self.args.device)
@@ -86,7 +86,7 @@ class FusedTrainer(Trainer):
             self._step = self._forward_backward
             if self.args.device.type == "cuda":
                 self._step = GraphedStep(self._forward_backward, [self._flat.gradient, self._loss, self._sums])
-                if self._settings.compile_layers:
+                if self._compiles:
                     # One compilation serves all: the first differs, for nothing below it needs a gradient.
                     for layer in self._decoder.layers[1:-1]:
                         layer.compile(dynamic=False)
@@ -134,9 +134,9 @@ class FusedTrainer(Trainer):
         )
         self.model.eval()
         for numbers, layout, scores in self.passes(self.evaluation_rows):
-            reference = self.evaluation_references[numbers]
+            reference = self.evaluation_references[_filled(numbers, layout)]
             loss += self.losses(scores, layout, reference).sum()
-            sums += torch.stack(list(self.figures(scores, layout, reference).values())) * len(set(numbers))
+            sums += torch.stack(list(self.figures(scores, layout, reference).values())) * len(numbers)
         num_tokens = sum(len(answer) for row in self.evaluation_rows for answer in row.answers)
         figures = zip(self.figure_names, (sums / num_rows).tolist(), strict=True)
         self._metrics["eval"].update({name: [mean] for name, mean in figures})
@@ -173,8 +173,7 @@ class FusedTrainer(Trainer):
         at_once = _ROWS_WITHOUT_GRADIENT[self.args.device.type]
         for begin in range(0, len(rows), at_once):
             numbers = order[begin : begin + at_once]
-            layout = lay_out([rows[at] for at in numbers], self._shared, self._settings.rows_per_sequence)
-            numbers += [numbers[-1]] * (len(layout.counts) - len(numbers))
+            layout = lay_out([rows[at] for at in numbers], self._shared, self._rows_per_sequence)
             yield numbers, layout.to(self.args.device)
 
     def _frozen_start(self) -> FrozenStart | None:
@@ -207,7 +206,7 @@ class FusedTrainer(Trainer):
         numbers = [number for number, _ in numbered]
         return {
             "layout": layout,
-            "rows": numbers + [numbers[-1]] * (len(layout.counts) - len(numbers)),
+            "rows": _filled(numbers, layout),
             "num_rows": len(rows),
             "num_items": sum(len(answer) for row in rows for answer in row.answers),
             "num_tokens": sum(row.num_tokens for row in rows),
@@ -220,3 +219,8 @@ class FusedTrainer(Trainer):
     def _autocast(self) -> torch.autocast:
         # Without the cache of cast weights: a CUDA graph must cast anew what the optimizer has changed.
         return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16, cache_enabled=False)
+
+
+def _filled(numbers: list[int], layout: Layout) -> list[int]:
+    """Give the rows that fill up a batch a number, too: any, for they count for nothing."""
+    return numbers + [numbers[-1]] * (len(layout.counts) - len(numbers))

@@ -4,6 +4,7 @@ import torch
 from peft import PeftModel
 
 from pii_finetune.base_model import load_base, load_tokenizer
+from pii_finetune.fused import answers
 from pii_finetune.prompt import render_prompt
 from pii_finetune.scoring import Scorer
 
@@ -52,34 +53,38 @@ def test_an_answer_does_not_depend_on_its_neighbours_in_the_batch(scorer, check_
     assert np.abs(together - alone).max() <= 1e-5
 
 
-def test_what_is_shared_is_computed_once_and_each_prompt_in_one_pass_over_the_rest(scorer, monkeypatch):
-    passes = []
-
-    def forward(model, *arguments, **named):
-        passes.append(tuple(named["input_ids"].shape))
-        return PeftModel.forward(model, *arguments, **named)
-
-    monkeypatch.setattr(type(scorer._model), "forward", forward)
-    scorer.score([(f"field {number}", "English") for number in range(9)], "sft", check_format=False)
-    (_, num_shared), *batches = passes
-    assert num_shared > 17  # the instruction, and the name of the language
-    assert [rows for rows, _ in batches] == [3, 3, 3]
-    assert max(num_left for _, num_left in batches) < num_shared
+def test_what_is_shared_is_computed_once_and_each_prompt_in_one_pass_over_the_rest(config, sft, monkeypatch):
+    scorer, passes = Scorer(config.base, {"sft": sft[0].path}, batch_size=6), []
+    real = answers.lay_out
+    monkeypatch.setattr(answers, "lay_out", lambda *given: passes.append((given[1], real(*given))) or passes[-1][1])
+    scorer.score([(f"field {number}", "English") for number in range(12)], "sft", check_format=False)
+    assert len(passes) == 2
+    for num_shared, layout in passes:
+        assert num_shared > 17  # the instruction, and the name of the language
+        assert layout.tokens.shape[0] == 1
+        assert (layout.row == 0).sum() == num_shared  # once for all six
+        assert layout.tokens.shape[1] - num_shared < 6 * num_shared
 
 
 @pytest.mark.parametrize("check_format", [True, False])
 def test_a_question_that_comes_again_is_asked_once(scorer, monkeypatch, check_format):
-    asked = []
-    for name in ("_generate", "_read"):
-        real = getattr(scorer, name)
-        monkeypatch.setattr(
-            scorer, name, lambda batch, name=name, real=real: asked.append((name, len(batch))) or real(batch)
-        )
-    way = "_generate" if check_format else "_read"
+    asked, real = [], scorer._ask
+    monkeypatch.setattr(scorer, "_ask", lambda prompts, check: asked.extend(prompts) or real(prompts, check))
     again = [("first name", "English"), ("FIRST_NAME", "English"), ("firstName", "English"), ("first name", None)]
     scores = scorer.score(again, "sft", check_format)
-    assert sum(rows for name, rows in asked if name == way) == 2
+    assert len(asked) == 2
     assert scores.margin[0] == scores.margin[1] == scores.margin[2] != scores.margin[3]
+
+
+@pytest.mark.parametrize("adapter", ["sft", None])
+def test_the_form_of_an_answer_is_that_of_what_generate_writes(config, splits, sft, adapter):
+    questions = [(record.label, record.language) for record in (*splits.test, *splits.validation)]
+    scorer = Scorer(config.base, {"sft": sft[0].path}, batch_size=32)
+    found = scorer.score(questions, adapter)
+    scorer._is_qwen2 = False  # as for a base of another architecture: generate() answers
+    expected = scorer.score(questions, adapter)
+    assert (found.valid == expected.valid).all()
+    assert np.abs(found.probability - expected.probability).max() <= 1e-5
 
 
 def test_adapters_taken_in_turns_leave_no_trace_in_each_other(config, sft, scorer):

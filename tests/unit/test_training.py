@@ -6,7 +6,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from trl import DPOConfig, SFTConfig
 
 from pii_finetune.errors import TrainingDivergedError
-from pii_finetune.profiles import embedded
+from pii_finetune.profiles import embedded, seed
 from pii_finetune.training import TrainingUpdate, UpdateCallback, trainer_arguments
 
 STATE = TrainerState(global_step=10, max_steps=40)
@@ -57,7 +57,7 @@ def test_the_figures_of_a_diverged_step_are_still_handed_on(log, updates: list[T
 def test_trl_takes_the_arguments_and_keeps_every_setting(kind, stage: str, tmp_path: Path):
     config = embedded()
     section = getattr(config, stage)
-    arguments = kind(**trainer_arguments(section, config, tmp_path))
+    arguments = kind(**trainer_arguments(section, config, tmp_path, fused=False))
     for name, value in section.model_dump().items():
         assert getattr(arguments, name) == value
     assert (arguments.seed, arguments.use_cpu, arguments.bf16) == (config.seed, True, False)
@@ -65,7 +65,7 @@ def test_trl_takes_the_arguments_and_keeps_every_setting(kind, stage: str, tmp_p
 
 
 def test_an_answer_is_never_truncated_and_a_nan_never_hidden(tmp_path: Path):
-    arguments = trainer_arguments(embedded().sft, embedded(), tmp_path)
+    arguments = trainer_arguments(embedded().sft, embedded(), tmp_path, fused=False)
     assert arguments["max_length"] is None
     assert arguments["logging_nan_inf_filter"] is False
 
@@ -74,3 +74,8 @@ def test_an_answer_is_never_truncated_and_a_nan_never_hidden(tmp_path: Path):
 def test_a_divergence_after_the_last_logged_step_is_seen_too(log, name: str):
     with pytest.raises(TrainingDivergedError, match=name):
         log({name: math.nan})
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_fused_step_keeps_activations_whatever_the_recipe_says(fused, tmp_path):
+    assert trainer_arguments(seed().sft, seed(), tmp_path, fused)["gradient_checkpointing"] is not fused
