@@ -1,4 +1,4 @@
-"""Ways to ask a model about labels: generate() at two batch sizes, a plain forward pass, and the pass that `score` uses.
+"""Ways to ask a model about labels: generate() at two batch sizes, a plain forward pass, and the pass of `score`.
 
     python -m benchmarks.scoring                                        # embedded base, two cores
     python -m benchmarks.scoring --profile seed --shape-only TOKENIZER  # a GPU, random weights of Qwen2.5-1.5B's shape

@@ -26,7 +26,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
-from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoTokenizer, PrinterCallback, Qwen2Config, Qwen2ForCausalLM
 
 from pii_finetune.config import RunConfig
 from pii_finetune.dpo import dpo_trainer, train_dpo
@@ -69,12 +69,17 @@ def contenders(config: RunConfig) -> dict[str, RunConfig]:
 def make_trainer(stage: str, name: str, config: RunConfig, splits: Splits, start: Path, log: Callable) -> Any:
     """Return a trainer of the stage; the tuned DPO computes its reference before training, as TRL can."""
     folder = Path(tempfile.mkdtemp())
+    few = Splits(splits.train, splits.validation[:8], splits.test)  # Trainer evaluates once more at its end
     if stage == "sft":
-        return sft_trainer(splits, config, folder, log)[0]
-    trainer: Any = dpo_trainer(splits, start, config, folder, log)[0]
-    if name == "TRL, tuned":
+        trainer: Any = sft_trainer(few, config, folder, log)[0]
+    else:
+        trainer = dpo_trainer(few, start, config, folder, log)[0]
+    trainer.remove_callback(PrinterCallback)
+    if stage == "dpo" and name == "TRL, tuned":
         trainer.precompute_ref_logps, trainer._precompute_model_hash = True, "benchmark"  # noqa: SLF001
-        trainer.train_dataset = trainer._precompute_ref_logps(trainer.train_dataset, "train", 32)  # noqa: SLF001
+        for side in ("train", "eval"):
+            rows = trainer._precompute_ref_logps(getattr(trainer, f"{side}_dataset"), side, 32)  # noqa: SLF001
+            setattr(trainer, f"{side}_dataset", rows)
     return trainer
 
 

@@ -44,7 +44,8 @@ def tokenize_prompts(
     tail = after[found.start() :] if found else ""
     lead, trail = before[len(head) :], after.removesuffix(tail)
     first, last = tokenizer([head, tail])["input_ids"]
-    turns = tokenizer([f"{lead}{_question(label, language)}{trail}" for label, language in questions])["input_ids"]
+    texts = [f"{lead}{_question(label, language)}{trail}" for label, language in questions]
+    turns = tokenizer(texts, return_attention_mask=False)["input_ids"]  # making the masks takes as long again
     return [[*first, *turn, *last] for turn in turns]
 
 

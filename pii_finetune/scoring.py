@@ -65,10 +65,8 @@ class Scorer:
     def _ask(self, prompts: list[list[int]], check_format: bool) -> Answers:
         if not self._is_qwen2:
             return self._generate(prompts)
-        answers, end = (self._yes, self._no), self._end
-        said = answer_greedily(self._model, prompts, answers, end, and_after=check_format)
-        is_answer = said.first[:, None] == torch.tensor(answers, device=said.first.device)  # (B, 2)
-        return said.margin, (is_answer if said.ends is None else is_answer & said.ends).any(-1)
+        said = answer_greedily(self._model, prompts, (self._yes, self._no), self._end, and_after=check_format)
+        return said.margin, (said.is_answer if said.ends is None else said.is_answer & said.ends).any(-1)
 
     def _answering_as(self, adapter: str | None) -> AbstractContextManager[None]:
         if not isinstance(self._model, PeftModel):

@@ -19,8 +19,8 @@ class Greedy:
     """Of B prompts: how much the model leans to the first of two answers, and what greedy decoding would write."""
 
     margin: torch.Tensor  # (B,) log P(first answer) - log P(second), in nats
-    first: torch.Tensor  # (B,) int64: the likeliest token
-    ends: torch.Tensor | None  # (B, 2) bool: after each of the two answers the likeliest token ends the turn
+    is_answer: torch.Tensor  # (B, 2) bool: the likeliest token is the one answer, the other
+    ends: torch.Tensor | None  # (B, 2) bool: after either answer the likeliest token ends the turn
 
 
 def answer_greedily(
@@ -40,9 +40,11 @@ def answer_greedily(
     looked_up = layout.looked_up[: len(rows)]  # without the rows that fill up the last sequence
     asked = hidden[looked_up[:, 0, 0]]
     # The two answers' logits once more in float32: in bfloat16 logits of 16 are told apart by 0.125.
-    towards = causal.lm_head.weight[list(answers)].float()
-    margin = asked.float() @ (towards[0] - towards[1])
+    towards, away = (causal.lm_head.weight[answer].float() for answer in answers)
+    margin = asked.float() @ (towards - away)
+    first = causal.lm_head(asked).argmax(-1)
     ends = None
     if and_after:
         ends = causal.lm_head(hidden[looked_up[:, :, 1]]).argmax(-1) == end
-    return Greedy(margin, causal.lm_head(asked).argmax(-1), ends)
+    # Compared with numbers: a tensor made of them here would have to reach the GPU first, and we would wait for it.
+    return Greedy(margin, torch.stack([first == answer for answer in answers], dim=-1), ends)

@@ -64,8 +64,9 @@ class Layout:
         return self.counts.shape[:2] == (self.tokens.shape[0], 1)
 
     def to(self, device: torch.device) -> "Layout":
-        """Return the same on another device."""
-        return Layout(*(each.to(device, non_blocking=True) for each in self.tensors))
+        """Return the same on another device; a GPU fetches it while the CPU goes on."""
+        laid_out = self.pin_memory() if device.type == "cuda" and not self.tokens.is_pinned() else self
+        return Layout(*(each.to(device, non_blocking=True) for each in laid_out.tensors))
 
     def pin_memory(self) -> "Layout":
         """Return the same in memory from which a GPU copies by itself; DataLoader calls this by its name."""
