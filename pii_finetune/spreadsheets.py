@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from python_calamine import CalamineError, CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
+from python_calamine import CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
 
 from pii_finetune.archive import checked_archive
 from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError
+from pii_finetune.odd_cells import named_if_odd, odd_cells_of_ods, odd_cells_of_xlsx
 from pii_finetune.ods_scan import scan_table
 from pii_finetune.tables import RawTable, number_rows
 from pii_finetune.xlsx_scan import SheetScan, scan_sheet
@@ -18,31 +20,26 @@ from pii_finetune.xlsx_scan import SheetScan, scan_sheet
 @contextmanager
 def read_xlsx(path: Path, config: DataConfig) -> Iterator[RawTable]:
     """Open the chosen sheet of an .xlsx workbook."""
-    with checked_archive(path, "xl/workbook.xml") as archive, _opened(path) as book:
+    with checked_archive(path, "xl/workbook.xml") as archive, path.open("rb") as file:
+        with named_if_odd(path, lambda: ()):
+            book = CalamineWorkbook.from_object(file)
         sheet, notes = _choose_sheet(book, path, config.sheet)
         scan = scan_sheet(path, archive, sheet, config.max_rows)
-        yield _raw(book, sheet, scan, path, notes)
+        with named_if_odd(path, lambda: odd_cells_of_xlsx(path, archive, sheet, config.max_rows)):
+            cells = book.get_sheet_by_name(sheet).to_python(skip_empty_area=False)
+        yield _raw(cells, sheet, scan, path, notes)
 
 
 @contextmanager
 def read_ods(path: Path, config: DataConfig) -> Iterator[RawTable]:
     """Open the chosen sheet of an .ods spreadsheet."""
-    with checked_archive(path, "content.xml") as archive, _opened(path) as book:
+    with checked_archive(path, "content.xml") as archive, path.open("rb") as file:
+        with named_if_odd(path, lambda: odd_cells_of_ods(path, archive, config.max_rows)):
+            book = CalamineWorkbook.from_object(file)  # reads all tables
         sheet, notes = _choose_sheet(book, path, config.sheet)
         scan = scan_table(path, archive, sheet, config.max_rows)
-        yield _raw(book, sheet, scan, path, notes)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[CalamineWorkbook]:
-    try:
-        with path.open("rb") as file, CalamineWorkbook.from_object(file) as book:
-            yield book
-    except CalamineError as error:
-        raise BadWorkbookError(
-            f"{path}: cannot be read as a workbook ({str(error)[:200]}); "
-            "open it in a spreadsheet program and save it as .xlsx"
-        ) from None
+        cells = book.get_sheet_by_name(sheet).to_python(skip_empty_area=False)
+        yield _raw(cells, sheet, scan, path, notes)
 
 
 def _choose_sheet(book: CalamineWorkbook, path: Path, wanted: str | None) -> tuple[str, list[str]]:
@@ -61,13 +58,13 @@ def _choose_sheet(book: CalamineWorkbook, path: Path, wanted: str | None) -> tup
     return wanted if wanted is not None else visible[0], notes if num_hidden else []
 
 
-def _raw(book: CalamineWorkbook, sheet: str, scan: SheetScan, path: Path, notes: list[str]) -> RawTable:
-    cells = book.get_sheet_by_name(sheet).to_python(skip_empty_area=False)
+def _raw(cells: list[list[Any]], sheet: str, scan: SheetScan, path: Path, notes: list[str]) -> RawTable:
     if not cells:
         raise BadWorkbookError(f"{path}, sheet {sheet!r}: is empty; the first row must name the columns")
     if scan.hidden_rows:
         notes = [*notes, f"{scan.hidden_rows:,} hidden rows are read like the others"]
     header = ["" if cell is None else str(cell).strip() for cell in cells[0]]
+    cells += [[] for _ in range(len(cells), scan.last_row + 1)]  # whose content only the scan sees
     rows = number_rows(iter(cells[1:]), first=2)
     return RawTable(sheet, header, rows, notes, partial(_special_kinds, scan, f"{path}, sheet {sheet!r}"))
 
@@ -99,7 +96,13 @@ def _special_kinds(
         if (top, left) != (bottom, right) and touched:
             last = min(bottom, scan.last_row)
             kinds |= {(row + 1, at): ("merged", None) for row in range(max(top, 1), last + 1) for at in touched}
-    for found, kind in ((scan.errors, "error"), (scan.formulas, "formula")):
+    of_a_kind = (
+        (scan.dates, "date"),
+        (scan.errors, "error"),
+        (scan.impossible, "impossible"),
+        (scan.formulas, "formula"),
+    )
+    for found, kind in of_a_kind:
         kinds |= {
             ((cell >> 14) + 1, place[cell & 0x3FFF]): (kind, scan.texts.get(cell))
             for cell in found

@@ -1,4 +1,4 @@
-"""A second reader of .xlsx sheets: sees what the fast one does not show - formulas, errors, merged and hidden cells."""
+"""A second reader of .xlsx sheets: sees what the fast one does not - formulas, errors, false values, merged cells."""
 
 import posixpath
 import re
@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from pii_finetune.archive import parse_part
+from pii_finetune.cell_values import xlsx_kind
 from pii_finetune.errors import BadWorkbookError
 
 MAX_CELLS = 20_000_000
@@ -17,6 +18,7 @@ _MAX_TEXTS, _MAX_TEXTS_OF_COLUMN = 100_000, 1_000  # formulas and errors whose t
 _MAX_TEXT = 80
 _NUM_COLUMNS = 1 << 14  # of a sheet
 _REFERENCE = re.compile(r"([A-Z]{1,3})([0-9]{1,7})")
+_TEXT_KINDS = ("s", "str", "inlineStr")
 
 
 @dataclass
@@ -26,7 +28,10 @@ class SheetScan:
     filled: "array[int]" = field(default_factory=lambda: array("Q"))
     formulas: "array[int]" = field(default_factory=lambda: array("Q"))
     errors: "array[int]" = field(default_factory=lambda: array("Q"))
-    texts: dict[int, str] = field(default_factory=dict)  # of the first formulas (=A2) and errors (#N/A), by cell
+    dates: "array[int]" = field(default_factory=lambda: array("Q"))  # stored as such, not as a number that is shown so
+    impossible: "array[int]" = field(default_factory=lambda: array("Q"))  # what they hold is not of the type they state
+    # By cell, of the first formulas (=A2), errors (#N/A) and impossible values.
+    texts: dict[int, str] = field(default_factory=dict)
     merged: list[tuple[int, int, int, int]] = field(default_factory=list)  # first row, column, last row, column
     hidden_rows: int = 0
     dimension: tuple[int, int, int, int] | None = None
@@ -35,7 +40,7 @@ class SheetScan:
     num_texts: Counter[int] = field(default_factory=Counter)  # by column
 
     def keep_text(self, cell: int, text: str) -> None:
-        """Begin, or add to, what a message shows of a formula or an error; a file cannot make it large."""
+        """Begin, or add to, what a message shows of a cell; a file cannot make it large."""
         column = cell % _NUM_COLUMNS
         if cell not in self.texts:
             if len(self.texts) >= _MAX_TEXTS or self.num_texts[column] >= _MAX_TEXTS_OF_COLUMN:
@@ -43,9 +48,19 @@ class SheetScan:
             self.num_texts[column] += 1
         self.texts[cell] = (self.texts.get(cell, "") + text)[:_MAX_TEXT]
 
+    def add_impossible(self, cell: int, text: str) -> None:
+        """Note a cell whose content and type do not agree."""
+        self.impossible.append(cell)
+        if cell not in self.texts:
+            self.keep_text(cell, text)
 
-def scan_sheet(path: Path, archive: zipfile.ZipFile, sheet: str, max_rows: int) -> SheetScan:
+
+def scan_sheet(
+    path: Path, archive: zipfile.ZipFile, sheet: str, max_rows: int, num_texts: int | None = None
+) -> SheetScan:
     """Read the sheet's XML as a stream.
+
+    With `num_texts`, cells that refer to a text beyond so many are impossible; to look at all of them takes seconds.
 
     Raises:
         BadWorkbookError: more rows than `max_rows` below the header, cells out of order, or a used area that is
@@ -54,7 +69,7 @@ def scan_sheet(path: Path, archive: zipfile.ZipFile, sheet: str, max_rows: int) 
     scan = SheetScan()
     where = f"{path}, sheet {sheet!r}"
     parser = expat.ParserCreate()
-    parser.StartElementHandler = _Handler(scan, where, max_rows, parser).start
+    parser.StartElementHandler = _Handler(scan, where, max_rows, parser, num_texts).start
     parse_part(path, archive, _sheet_part(path, archive, sheet), parser)
     if (scan.last_row + 1) * (scan.last_column + 1) > 4 * MAX_CELLS:
         raise BadWorkbookError(
@@ -72,11 +87,13 @@ def scan_sheet(path: Path, archive: zipfile.ZipFile, sheet: str, max_rows: int) 
 class _Handler:
     """Receives the start of each element; positions may be left out, and then follow the cell before."""
 
-    def __init__(self, scan: SheetScan, where: str, max_rows: int, parser: expat.XMLParserType) -> None:
-        self.scan, self.where, self.max_rows, self.parser = scan, where, max_rows, parser
+    def __init__(
+        self, scan: SheetScan, where: str, max_rows: int, parser: expat.XMLParserType, num_texts: int | None
+    ) -> None:
+        self.scan, self.where, self.max_rows, self.parser, self.num_texts = scan, where, max_rows, parser, num_texts
         self.row, self.column = -1, -1
         self.counted = False  # a cell is filled once, whatever it holds
-        self.is_error = False
+        self.kind, self.has_value = "n", False
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         tag = name.rpartition(":")[2]
@@ -103,8 +120,29 @@ class _Handler:
         if tag == "f":
             self.scan.formulas.append(cell)
             self._listen(cell, "=")
-        elif self.is_error:
+            return
+        is_second, self.has_value = self.has_value, True
+        if is_second or (tag == "is") != (self.kind == "inlineStr"):
+            self.scan.add_impossible(cell, "")  # readers differ on which content counts
+        elif self.kind == "e":
             self._listen(cell, "")
+        elif self.kind not in _TEXT_KINDS or (self.kind == "s" and self.num_texts is not None):
+            self._check_value(cell)
+
+    def _check_value(self, cell: int) -> None:
+        """Compare the value that begins here with the type of its cell."""
+        texts: list[str] = []
+
+        def stop(_name: str) -> None:
+            self.parser.CharacterDataHandler = self.parser.EndElementHandler = None
+            value = "".join(texts)
+            kind = xlsx_kind(self.kind, value, self.num_texts or 0) if value else "empty"
+            if kind == "impossible":
+                self.scan.add_impossible(cell, value)
+            elif kind == "date":
+                self.scan.dates.append(cell)
+
+        self.parser.CharacterDataHandler, self.parser.EndElementHandler = texts.append, stop
 
     def _listen(self, cell: int, before: str) -> None:
         """Keep the text of the element just begun; text is not listened to elsewhere, which would take seconds."""
@@ -146,8 +184,8 @@ class _Handler:
                     "readers may disagree on it; save it again in a spreadsheet program"
                 )
             self.column = position[1]
-        self.is_error = attributes.get("t") == "e"
-        if self.is_error:
+        self.kind, self.has_value = attributes.get("t", "n"), False
+        if self.kind == "e":
             self.scan.errors.append(self.row * _NUM_COLUMNS + self.column)
 
     def _start_row(self, attributes: dict[str, str]) -> None:
