@@ -8,34 +8,39 @@ from typing import Any
 
 from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError
+from pii_finetune.header import NUM_SEARCHED, NumberedRow
 from pii_finetune.tables import RawTable
+from pii_finetune.text_faults import describe_bad_byte, describe_bad_quote
 
 _DELIMITERS = ",;\t|"
+_MAX_LINE = 1 << 20  # characters of a line that is looked at for the delimiter
+_QUOTE = 'close it, or write a quote that is part of the text twice ("")'
 
 
 @contextmanager
 def read_csv(path: Path, config: DataConfig) -> Iterator[RawTable]:
-    """Open a delimited text; the delimiter is the one that shows most of the wanted columns in the first line."""
+    """Open a delimited text; the delimiter is the one that shows most of the wanted columns in a line."""
     encoding = _encoding(path)
     try:
         with path.open(encoding=encoding, newline="") as file:
-            first = file.readline(1 << 20)
+            first_lines = [line for _ in range(NUM_SEARCHED) if (line := file.readline(_MAX_LINE))]
             file.seek(0)
-            wanted = {
-                n.strip().casefold() for n in (config.label_column, config.language_column, config.sensitive_column)
-            }
-            delimiter = max(_DELIMITERS, key=lambda mark: _num_found(first, mark, wanted))
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            if not any(header):
+            delimiter = _choose_delimiter(first_lines, config)
+            first_rows = _rows(first_lines, delimiter)
+            if not any(any(cells) for _, cells in first_rows):
                 raise BadWorkbookError(f"{path}: is empty; the first line must name the columns")
-            yield RawTable("", header, _lines(path, reader, len(header)))
-    except UnicodeDecodeError as error:
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            try:
+                header = [name.strip() for name in next(reader, [])]
+            except csv.Error as error:
+                raise BadWorkbookError(f"{path}: {describe_bad_quote(path, encoding, 1, error)}; {_QUOTE}") from None
+            raw = RawTable("", header, (), first_rows)
+            raw.rows = _lines(path, encoding, reader, raw)
+            yield raw
+    except UnicodeDecodeError:
         raise BadWorkbookError(
-            f"{path}: byte {error.start:,} is not {error.encoding.upper()}; save it as 'CSV UTF-8' and give it again"
+            f"{path}: {describe_bad_byte(path, encoding)}; save it as 'CSV UTF-8' and give it again"
         ) from None
-    except csv.Error as error:
-        raise BadWorkbookError(f"{path}: cannot be read as delimited text ({error}); save it as 'CSV UTF-8'") from None
     except OSError as error:
         raise BadWorkbookError(f"{path}: cannot be read ({error.strerror})") from None
 
@@ -63,19 +68,29 @@ def read_parquet(path: Path, config: DataConfig) -> Iterator[RawTable]:
         ) from None
 
 
-def _lines(path: Path, reader: Any, width: int) -> Iterator[tuple[int, Sequence[object]]]:
-    last = reader.line_num
-    for cells in reader:
-        number, last = last + 1, reader.line_num
-        if len(cells) > width and any(cells[width:]):
-            raise BadWorkbookError(
-                f"{path}: line {number:,} has {len(cells):,} cells, the header {width:,}; "
-                'put a cell that contains the delimiter into quotes ("a, b")'
-            )
-        yield number, cells
+def _lines(path: Path, encoding: str, reader: Any, raw: RawTable) -> Iterator[NumberedRow]:
+    width, last, long_rows = len(raw.header), reader.line_num, list[int]()
+    try:
+        for cells in reader:
+            number, last = last + 1, reader.line_num
+            if len(cells) > width and any(cells[width:]):
+                raise BadWorkbookError(
+                    f"{path}: line {number:,} has {len(cells):,} cells, the header {width:,}; "
+                    'put a cell that contains the delimiter into quotes ("a, b")'
+                )
+            if last > number:
+                long_rows.append(number)
+            yield number, cells
+    except csv.Error as error:
+        raise BadWorkbookError(f"{path}: {describe_bad_quote(path, encoding, last + 1, error)}; {_QUOTE}") from None
+    if long_rows:
+        raw.notes.append(
+            f"{len(long_rows):,} rows run over several lines, the first from line {long_rows[0]:,}; "
+            "if that is not meant, a quote there is not closed"
+        )
 
 
-def _batches(file: Any) -> Iterator[tuple[int, Sequence[object]]]:
+def _batches(file: Any) -> Iterator[NumberedRow]:
     number = 2
     for batch in file.iter_batches(batch_size=65_536):
         for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
@@ -98,8 +113,26 @@ def _encoding(path: Path) -> str:
     return "utf-8-sig"
 
 
-def _num_found(line: str, delimiter: str, wanted: set[str]) -> int:
+def _choose_delimiter(lines: Sequence[str], config: DataConfig) -> str:
+    names = (config.label_column, config.language_column, config.sensitive_column)
+    wanted = {name.strip().casefold() for name in names}
+
+    def num_found(delimiter: str) -> int:
+        rows = (_rows([line], delimiter) for line in lines)
+        return max(
+            (len(wanted & {name.strip().casefold() for name in cells}) for each in rows for _, cells in each), default=0
+        )
+
+    return max(_DELIMITERS, key=num_found)
+
+
+def _rows(lines: Sequence[str], delimiter: str) -> list[tuple[int, list[str]]]:
+    """Return the rows of lines as far as they can be read, each with the number of its first line."""
+    rows: list[tuple[int, list[str]]] = []
+    reader = csv.reader(lines, delimiter=delimiter)
     try:
-        return len(wanted & {name.strip().casefold() for name in next(csv.reader([line], delimiter=delimiter), [])})
+        while (number := reader.line_num + 1) <= len(lines):
+            rows.append((number, next(reader)))
     except csv.Error:
-        return 0
+        pass
+    return rows

@@ -12,8 +12,8 @@ MIN_ROWS = 20
 KINDS = {
     "formula": "the cell is a formula, whose stored value can be out of date; paste the cells as values",
     "error": "the cell holds a spreadsheet error such as #N/A; type what was meant",
-    "impossible": "the cell does not hold what its type says (number, date, yes/no), so programs differ on it; type what "
-    "was meant",
+    "impossible": "the cell does not hold what its type says (number, date, yes/no), so programs differ on it; type "
+    "what was meant",
     "merged": "the cell is part of a merged area, so its row is unclear; unmerge it and fill each cell",
 }
 _CONTROL = "[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]"

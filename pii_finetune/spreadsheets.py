@@ -11,9 +11,10 @@ from python_calamine import CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
 from pii_finetune.archive import checked_archive
 from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError
+from pii_finetune.header import NUM_SEARCHED
 from pii_finetune.odd_cells import named_if_odd, odd_cells_of_ods, odd_cells_of_xlsx
 from pii_finetune.ods_scan import scan_table
-from pii_finetune.tables import RawTable, number_rows
+from pii_finetune.tables import RawTable
 from pii_finetune.xlsx_scan import SheetScan, scan_sheet
 
 
@@ -64,9 +65,16 @@ def _raw(cells: list[list[Any]], sheet: str, scan: SheetScan, path: Path, notes:
     if scan.hidden_rows:
         notes = [*notes, f"{scan.hidden_rows:,} hidden rows are read like the others"]
     header = ["" if cell is None else str(cell).strip() for cell in cells[0]]
-    cells += [[] for _ in range(len(cells), scan.last_row + 1)]  # whose content only the scan sees
-    rows = number_rows(iter(cells[1:]), first=2)
-    return RawTable(sheet, header, rows, notes, partial(_special_kinds, scan, f"{path}, sheet {sheet!r}"))
+    cells += [[""] * len(cells[0]) for _ in range(len(cells), scan.last_row + 1)]  # whose content only the scan sees
+    first_rows = list(enumerate(cells[:NUM_SEARCHED], start=1))
+    return RawTable(
+        sheet,
+        header,
+        enumerate(cells[1:], start=2),
+        first_rows,
+        notes,
+        partial(_special_kinds, scan, f"{path}, sheet {sheet!r}"),
+    )
 
 
 def _special_kinds(
