@@ -136,6 +136,16 @@ def test_two_parts_of_one_name_are_refused(book: Path):
     assert "holds two parts named" in refusal(repack(book, lambda parts: parts.update({SHEET.upper(): parts[SHEET]})))
 
 
+def test_an_archive_with_a_password_is_refused(book: Path):
+    content = bytearray(book.read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # every local header, every entry of the directory
+        at = -1
+        while (at := content.find(mark, at + 1)) >= 0:
+            content[at + flags] |= 1
+    book.write_bytes(content)
+    assert "is protected by a password; save it without one" in refusal(book)
+
+
 def test_rows_out_of_order_are_refused(book: Path):
     def swap(parts: dict[str, bytes]) -> None:
         parts[SHEET] = parts[SHEET].replace(b'<row r="9"', b'<row r="3"')
