@@ -50,6 +50,7 @@ def validate(file: str, pages: Pages, against: str | None, assignments: list[str
     _write_pages(console, report, config.data, pages)
     if report.problems:
         _show_bad_cells(console, report)
+        _show_notes(console, report)
     report.require_valid()
     split(report.records, config.data)
     _show_rows(console, report)
@@ -132,6 +133,11 @@ def _show_bad_cells(console: Console, report: validation.ValidationReport) -> No
         console.print(f"and {len(cells) - _NUM_BAD_CELLS:,} more; --report FILE.html shows them", highlight=False)
 
 
+def _show_notes(console: Console, report: validation.ValidationReport) -> None:
+    for note in report.notes:
+        console.print(note, highlight=False, markup=False)
+
+
 def _show_rows(console: Console, report: validation.ValidationReport) -> None:
     if report.dropped:
         console.print("[bold yellow]left out[/], as data.on_bad_row = drop says:", highlight=False)
@@ -145,8 +151,7 @@ def _show_rows(console: Console, report: validation.ValidationReport) -> None:
     )
     for what, count in report.normalised.items():
         console.print(f"  {count:,} {what}", highlight=False)
-    for note in report.notes:
-        console.print(note, highlight=False, markup=False)
+    _show_notes(console, report)
     if report.extra_columns:
         console.print(f"columns not used: {', '.join(report.extra_columns)}", highlight=False, markup=False)
     console.print(f"fingerprint {report.fingerprint}", highlight=False, soft_wrap=True)

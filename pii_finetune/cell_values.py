@@ -24,9 +24,9 @@ _ODS_VALUES = {name for _, name in _ODS.values()}
 def xlsx_kind(kind: str, value: str, num_texts: int) -> str:
     """Return what the value of a cell of type `t` is: text (by its number), number, boolean, date or impossible."""
     if kind == "s":
-        return "text" if value.isascii() and value.isdigit() and int(value) < num_texts else "impossible"
+        return "text" if value.isascii() and value.isdigit() and int(value) < num_texts else "unclear"
     meant = _XLSX.get(kind, "")
-    return meant if _fits(meant, value) else "impossible"
+    return meant if _fits(meant, value) else "unclear"
 
 
 def ods_kind(attributes: Mapping[str, str]) -> tuple[str, str]:
@@ -34,11 +34,11 @@ def ods_kind(attributes: Mapping[str, str]) -> tuple[str, str]:
     kind = attributes.get("office:value-type", "")
     given = {name: value for name, value in attributes.items() if name in _ODS_VALUES}
     if kind in ("", "void"):
-        return ("impossible", " ".join(given.values())) if given else ("", "")
+        return ("unclear", " ".join(given.values())) if given else ("", "")
     meant, name = _ODS.get(kind, ("", ""))
     value = given.pop(name, None)
     if given or (meant != "text" and (value is None or not _fits(meant, value))):
-        return "impossible", " ".join((kind if value is None else value, *given.values()))
+        return "unclear", " ".join((kind if value is None else value, *given.values()))
     return ("date" if meant == "time" else meant), value or ""
 
 

@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError
-from pii_finetune.header import NUM_SEARCHED, NumberedRow
-from pii_finetune.tables import RawTable
+from pii_finetune.header import NUM_SEARCHED, NumberedRow, places
+from pii_finetune.tables import RawTable, UnreadableCell
 from pii_finetune.text_faults import describe_bad_byte, describe_bad_quote
 
 _DELIMITERS = ",;\t|"
@@ -27,14 +29,15 @@ def read_csv(path: Path, config: DataConfig) -> Iterator[RawTable]:
             file.seek(0)
             delimiter = _choose_delimiter(first_lines, config)
             first_rows = _rows(first_lines, delimiter)
-            if not any(any(cells) for _, cells in first_rows):
+            if not any(line.strip() for line in first_lines):
                 raise BadWorkbookError(f"{path}: is empty; the first line must name the columns")
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             try:
                 header = [name.strip() for name in next(reader, [])]
             except csv.Error as error:
                 raise BadWorkbookError(f"{path}: {describe_bad_quote(path, encoding, 1, error)}; {_QUOTE}") from None
-            raw = RawTable("", header, (), first_rows)
+            hint = "; cells are separated by a comma, a semicolon, a tab or |" if len(header) == 1 else ""
+            raw = RawTable("", header, (), first_rows, hint=hint)
             raw.rows = _lines(path, encoding, reader, raw)
             yield raw
     except UnicodeDecodeError:
@@ -48,18 +51,19 @@ def read_csv(path: Path, config: DataConfig) -> Iterator[RawTable]:
 @contextmanager
 def read_parquet(path: Path, config: DataConfig) -> Iterator[RawTable]:
     """Open a Parquet file; a row's number is its place among the rows, from 2 as in a sheet with a header."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            header = [str(name) for name in file.schema_arrow.names]
+            header = [str(name).strip() for name in file.schema_arrow.names]
             if file.metadata.num_rows > config.max_rows:
                 raise BadWorkbookError(
                     f"{path}: has {file.metadata.num_rows:,} rows, more than data.max_rows = {config.max_rows:,}; "
                     "raise it if that is meant"
                 )
-            yield RawTable("", [name.strip() for name in header], _batches(file))
+            names = (config.label_column, config.language_column, config.sensitive_column, config.category_column)
+            wanted = {at for name in names for at in places(name, header)}
+            yield RawTable("", header, _batches(file, wanted))
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, (BadWorkbookError, pa.ArrowMemoryError)):
             raise
@@ -85,17 +89,34 @@ def _lines(path: Path, encoding: str, reader: Any, raw: RawTable) -> Iterator[Nu
         raise BadWorkbookError(f"{path}: {describe_bad_quote(path, encoding, last + 1, error)}; {_QUOTE}") from None
     if long_rows:
         raw.notes.append(
-            f"{len(long_rows):,} rows run over several lines, the first from line {long_rows[0]:,}; "
-            "if that is not meant, a quote there is not closed"
+            f"{len(long_rows):,} {'row runs' if len(long_rows) == 1 else 'rows run'} over several lines, the first "
+            f"from line {long_rows[0]:,}; if that is not meant, a quote there is not closed"
         )
 
 
-def _batches(file: Any) -> Iterator[NumberedRow]:
+def _batches(file: Any, wanted: set[int]) -> Iterator[NumberedRow]:
+    """Yield the rows with the cells of the columns that are wanted; what the others hold may be beyond reading."""
     number = 2
     for batch in file.iter_batches(batch_size=65_536):
-        for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+        nothing = [None] * batch.num_rows
+        columns = (_values(column) if at in wanted else nothing for at, column in enumerate(batch.columns))
+        for cells in zip(*columns, strict=True):
             yield number, cells
             number += 1
+
+
+def _values(column: Any) -> list[Any]:
+    try:
+        return column.to_pylist()
+    except (ValueError, OverflowError, LookupError, pa.ArrowException):
+        return [_value(column, at) for at in range(len(column))]
+
+
+def _value(column: Any, at: int) -> Any:
+    try:
+        return column[at].as_py()
+    except (ValueError, OverflowError, LookupError, pa.ArrowException) as error:
+        return UnreadableCell(type(error).__name__)
 
 
 def _encoding(path: Path) -> str:
@@ -106,10 +127,16 @@ def _encoding(path: Path) -> str:
         raise BadWorkbookError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
     if not head:
         raise BadWorkbookError(f"{path}: is empty (0 bytes); the first line must name the columns")
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) and not head.startswith(b"\xff\xfe\0\0"):  # which is UTF-32
         return "utf-16"
     if b"\0" in head or head.startswith(b"PK\x03\x04"):
-        raise BadWorkbookError(f"{path}: is no text; give it the ending of its kind (.xlsx, .ods, .parquet)")
+        line = head[: head.find(b"\0")].count(b"\n") + 1
+        raise BadWorkbookError(
+            f"{path}: is no text in UTF-8, or in UTF-16 with its mark, for line {line} holds a byte 0; "
+            "save it as 'CSV UTF-8', or give it the ending of its kind (.xlsx, .ods, .parquet)"
+            if b"\0" in head
+            else f"{path}: is no text; give it the ending of its kind (.xlsx, .ods)"
+        )
     return "utf-8-sig"
 
 

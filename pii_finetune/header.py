@@ -15,22 +15,19 @@ def places(wanted: str, header: Sequence[str]) -> list[int]:
     return [at for at, name in enumerate(header) if _fold(name) == _fold(wanted)]
 
 
-def find_column(wanted: str, header: Sequence[str], where: str, hint: str) -> int:
+def find_column(wanted: str, header: Sequence[str], where: str, remedy: str) -> int:
     """Return where the one column of that name stands.
 
     Raises:
-        BadWorkbookError: there is none, with `hint` if that is not empty; or there are several.
+        BadWorkbookError: there is none, for which `remedy` says what to do; or there are several.
     """
     matches = places(wanted, header)
     if len(matches) == 1:
         return matches[0]
     problem = f"has {len(matches)} columns named {wanted!r}" if matches else f"has no column {wanted!r}"
-    remedy = (
-        "keep one of them"
-        if matches
-        else hint or "rename one, or set data.label_column, data.language_column, data.sensitive_column"
+    raise BadWorkbookError(
+        f"{where}: {problem} (columns found: {list_columns(header)}); {'keep one of them' if matches else remedy}"
     )
-    raise BadWorkbookError(f"{where}: {problem} (columns found: {list_columns(header)}); {remedy}")
 
 
 def list_columns(header: Iterable[str]) -> str:

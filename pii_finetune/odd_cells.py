@@ -39,7 +39,7 @@ def named_if_odd(path: Path, find: Callable[[], Iterable[OddCell]]) -> Iterator[
 def odd_cells_of_xlsx(path: Path, archive: zipfile.ZipFile, sheet: str, max_rows: int) -> Iterator[OddCell]:
     """Yield cells whose value is not of their type, or no number of a text in the table of texts; unknown errors."""
     scan = scan_sheet(path, archive, sheet, max_rows, _count_texts(path, archive))
-    for cell in scan.impossible:
+    for cell in scan.unclear:
         yield sheet, cell, scan.texts.get(cell, "")
     for cell in scan.errors:
         if (text := scan.texts.get(cell, "#N/A")) not in _KNOWN_ERRORS and not text.startswith("="):
@@ -59,7 +59,7 @@ def odd_cells_of_ods(path: Path, archive: zipfile.ZipFile, max_rows: int) -> Ite
     parse_part(path, archive, "content.xml", parser)
     for table in tables:
         scan = scan_table(path, archive, table, max_rows)
-        yield from ((table, cell, scan.texts.get(cell, "")) for cell in scan.impossible)
+        yield from ((table, cell, scan.texts.get(cell, "")) for cell in scan.unclear)
 
 
 def _count_texts(path: Path, archive: zipfile.ZipFile) -> int:

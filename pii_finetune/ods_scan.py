@@ -39,6 +39,7 @@ class _Handler:
         self.row = self.next_row = self.next_column = 0
         self.columns = range(0)  # of the present cell, which may be repeated
         self.has_type = True  # the present cell
+        self.in_comment = False
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         if name == "table:table":
@@ -54,7 +55,10 @@ class _Handler:
         elif name in ("table:table-cell", "table:covered-table-cell"):
             self._cell(attributes)
         elif name == "office:annotation":  # a comment, which is no content
+            self.in_comment = True
             self.parser.CharacterDataHandler = None
+        elif name in ("text:tab", "text:line-break") and not self.in_comment:  # which the other reader drops
+            self._note_unclear(self.columns, "")
 
     def _start_table(self, attributes: dict[str, str]) -> None:
         self.depth += 1
@@ -72,6 +76,7 @@ class _Handler:
             self.depth -= 1
             self.inside = self.inside and self.depth > 0
         elif name == "office:annotation":
+            self.in_comment = False
             self._listen()
 
     def _listen(self) -> None:
@@ -80,14 +85,14 @@ class _Handler:
         def refuse(text: str) -> None:
             if text.strip():
                 self._fill(self.columns)
-                self._note_impossible(self.columns, text)
+                self._note_unclear(self.columns, text)
                 self.parser.CharacterDataHandler = None
 
         self.parser.CharacterDataHandler = None if self.has_type else refuse
 
-    def _note_impossible(self, columns: range, text: str) -> None:
+    def _note_unclear(self, columns: range, text: str) -> None:
         for cell in self._cells(columns):
-            self.scan.add_impossible(cell, text)
+            self.scan.add_unclear(cell, text)
 
     def _cells(self, columns: range) -> Iterator[int]:
         return (row * _NUM_COLUMNS + at for row in range(self.row, self.next_row) for at in columns)
@@ -101,8 +106,8 @@ class _Handler:
         self._listen()
         if self.has_type or "table:formula" in attributes:
             self._fill(columns)
-        if kind == "impossible":
-            self._note_impossible(columns, value)
+        if kind == "unclear":
+            self._note_unclear(columns, value)
         elif kind == "date":
             self.scan.dates.extend(self._cells(columns))
         if "table:formula" in attributes:

@@ -47,7 +47,9 @@ def _copy_parquet(path: Path, config: DataConfig, language_is_required: bool, ta
         with pq.ParquetFile(path) as file:
             copy = _Copy(path, config, RawTable("", file.schema_arrow.names, ()), language_is_required, target)
             return copy.write(_pieces_of_batches(file.iter_batches(batch_size=ROWS_PER_PIECE)))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, LookupError, OverflowError) as error:
+        if isinstance(error, (BadWorkbookError, pa.ArrowMemoryError)):
+            raise
         raise BadWorkbookError(
             f"{path}: cannot be read as a Parquet file ({str(error)[:200]}); write it again, or give .xlsx or .csv"
         ) from None
@@ -58,7 +60,7 @@ class _Copy:
 
     def __init__(self, path: Path, config: DataConfig, raw: RawTable, language_is_required: bool, target: Path) -> None:
         self._path, self._target = path, target
-        self._header, self._first_rows = list(raw.header), raw.first_rows
+        self._header, self._first_rows, self._hint = list(raw.header), raw.first_rows, raw.hint
         self._column = config.label_column
         (self._label,) = self._find(config.label_column, required=True)
         self._language = self._find(config.language_column, required=language_is_required)
@@ -111,7 +113,7 @@ class _Copy:
                 self._header[at] = wanted
             return matches
         hint = "" if matches else point_to_header([wanted], self._first_rows)
-        remedy = hint or "rename them, or say which to take with --label-column and --language-column"
+        remedy = hint or f"rename them, or say which to take with --label-column and --language-column{self._hint}"
         raise BadWorkbookError(
             f"{self._path}: needs exactly one column {wanted!r}, but has {len(matches)} "
             f"(columns found: {list_columns(self._header)}); {remedy}"

@@ -15,6 +15,7 @@ from pii_finetune.errors import BadWorkbookError
 from pii_finetune.header import NumberedRow, find_column, places, point_to_header
 
 COLUMNS = ("label", "language", "sensitive")
+_RENAME = "rename one, or set data.label_column, data.language_column, data.sensitive_column"
 _ERROR = re.compile(r"#(N/A|DIV/0!|REF!|VALUE!|NAME\?|NULL!|NUM!|SPILL!|CALC!)")
 
 
@@ -31,6 +32,13 @@ class FoundTable:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class UnreadableCell:
+    """A cell of a Parquet file that stands for no value: text that is not UTF-8, a date beyond the calendar."""
+
+    error: str
+
+
 @dataclass
 class RawTable:
     """A header and rows of cells, with the number of the first row below the header."""
@@ -45,6 +53,7 @@ class RawTable:
     special_kinds: (
         Callable[[Sequence[int], Sequence[set[int]]], dict[tuple[int, int], tuple[str, str | None]]] | None
     ) = None
+    hint: str = ""  # what else to do where a column is not found
 
 
 def read_table(path: Path, config: DataConfig) -> FoundTable:
@@ -85,7 +94,7 @@ def open_table(path: Path, config: DataConfig) -> AbstractContextManager[RawTabl
 def _collect(path: Path, config: DataConfig, raw: RawTable) -> FoundTable:
     where = f"{path}, sheet {raw.sheet!r}" if raw.sheet else str(path)
     wanted = (config.label_column, config.language_column, config.sensitive_column)
-    hint = point_to_header(wanted, raw.first_rows)
+    hint = point_to_header(wanted, raw.first_rows) or _RENAME + raw.hint
     positions = [find_column(name, raw.header, where, hint) for name in wanted]
     has_category = bool(places(config.category_column, raw.header))
     category_at = find_column(config.category_column, raw.header, where, "") if has_category else None
@@ -145,6 +154,8 @@ def read_cell(cell: object) -> tuple[str | None, str]:
         # A lone surrogate is no character: it cannot be stored, and marks text that was cut or decoded wrongly.
         text = cell.encode("utf-8", "replace").decode()
         return text, "error" if _ERROR.fullmatch(text.strip()) else "text"
+    if isinstance(cell, UnreadableCell):
+        return cell.error, "unclear"
     if isinstance(cell, bool):
         return str(cell), "boolean"
     if isinstance(cell, (date, time, timedelta)):

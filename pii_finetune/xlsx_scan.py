@@ -29,7 +29,7 @@ class SheetScan:
     formulas: "array[int]" = field(default_factory=lambda: array("Q"))
     errors: "array[int]" = field(default_factory=lambda: array("Q"))
     dates: "array[int]" = field(default_factory=lambda: array("Q"))  # stored as such, not as a number that is shown so
-    impossible: "array[int]" = field(default_factory=lambda: array("Q"))  # what they hold is not of the type they state
+    unclear: "array[int]" = field(default_factory=lambda: array("Q"))  # what they hold is not of the type they state
     # By cell, of the first formulas (=A2), errors (#N/A) and impossible values.
     texts: dict[int, str] = field(default_factory=dict)
     merged: list[tuple[int, int, int, int]] = field(default_factory=list)  # first row, column, last row, column
@@ -48,9 +48,9 @@ class SheetScan:
             self.num_texts[column] += 1
         self.texts[cell] = (self.texts.get(cell, "") + text)[:_MAX_TEXT]
 
-    def add_impossible(self, cell: int, text: str) -> None:
+    def add_unclear(self, cell: int, text: str) -> None:
         """Note a cell whose content and type do not agree."""
-        self.impossible.append(cell)
+        self.unclear.append(cell)
         if cell not in self.texts:
             self.keep_text(cell, text)
 
@@ -123,7 +123,7 @@ class _Handler:
             return
         is_second, self.has_value = self.has_value, True
         if is_second or (tag == "is") != (self.kind == "inlineStr"):
-            self.scan.add_impossible(cell, "")  # readers differ on which content counts
+            self.scan.add_unclear(cell, "")  # readers differ on which content counts
         elif self.kind == "e":
             self._listen(cell, "")
         elif self.kind not in _TEXT_KINDS or (self.kind == "s" and self.num_texts is not None):
@@ -137,8 +137,8 @@ class _Handler:
             self.parser.CharacterDataHandler = self.parser.EndElementHandler = None
             value = "".join(texts)
             kind = xlsx_kind(self.kind, value, self.num_texts or 0) if value else "empty"
-            if kind == "impossible":
-                self.scan.add_impossible(cell, value)
+            if kind == "unclear":
+                self.scan.add_unclear(cell, value)
             elif kind == "date":
                 self.scan.dates.append(cell)
 
