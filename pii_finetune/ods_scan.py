@@ -26,6 +26,7 @@ def scan_table(path: Path, archive: zipfile.ZipFile, table: str, max_rows: int) 
     parser = handler.parser
     parser.StartElementHandler = handler.start
     parser.EndElementHandler = handler.end
+    parser.StartCdataSectionHandler = handler.refuse_cdata
     parse_part(path, archive, "content.xml", parser)
     return scan
 
@@ -59,6 +60,13 @@ class _Handler:
             self.parser.CharacterDataHandler = None
         elif name in ("text:tab", "text:line-break") and not self.in_comment:  # which the other reader drops
             self._note_unclear(self.columns, "")
+
+    def refuse_cdata(self) -> None:
+        """Refuse text that the other reader drops, and that no spreadsheet program writes."""
+        raise BadWorkbookError(
+            f"{self.where}: the text near row {self.row + 1:,} is written as CDATA, which readers drop; "
+            "save it again in a spreadsheet program"
+        )
 
     def _start_table(self, attributes: dict[str, str]) -> None:
         self.depth += 1

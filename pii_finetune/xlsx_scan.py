@@ -92,6 +92,7 @@ class _Handler:
     ) -> None:
         self.scan, self.where, self.max_rows, self.parser, self.num_texts = scan, where, max_rows, parser, num_texts
         self.row, self.column = -1, -1
+        self.has_table = False
         self.counted = False  # a cell is filled once, whatever it holds
         self.kind, self.has_value = "n", False
 
@@ -103,12 +104,22 @@ class _Handler:
             self._start_cell(attributes)
         elif tag == "row":
             self._start_row(attributes)
+        elif tag == "sheetData":
+            self._start_table()
         elif tag == "mergeCell":
             area = _area(attributes.get("ref", ""))
             if area is not None:
                 self.scan.merged.append(area)
         elif tag == "dimension":
             self.scan.dimension = _area(attributes.get("ref", ""))
+
+    def _start_table(self) -> None:
+        if self.has_table:
+            raise BadWorkbookError(
+                f"{self.where}: holds two tables of cells, of which readers take one; "
+                "save it again in a spreadsheet program"
+            )
+        self.has_table = True
 
     def _start_content(self, tag: str) -> None:
         if self.row < 0 or self.column < 0:

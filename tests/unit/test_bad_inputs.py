@@ -158,6 +158,20 @@ def test_rows_out_of_order_are_refused(book: Path):
     assert "row '3' is written out of its place" in refusal(repack(book, swap))
 
 
+def test_rows_that_one_reader_drops_are_refused(book: Path, tmp_path: Path):
+    def add_table(parts: dict[str, bytes]) -> None:
+        more = b"</sheetData><sheetData><row><c t='str'><v>lost</v></c></row></sheetData>"
+        parts[SHEET] = parts[SHEET].replace(b"</sheetData>", more)
+
+    assert "holds two tables of cells, of which readers take one" in refusal(repack(book, add_table))
+
+    def add_cdata(parts: dict[str, bytes]) -> None:
+        parts["content.xml"] = parts["content.xml"].replace(b"label 3", b"<![CDATA[label]]> 3")
+
+    ods = write_ods(tmp_path / "book.ods", [HEADER, *GOOD])
+    assert "the text near row 5 is written as CDATA, which readers drop" in refusal(repack(ods, add_cdata))
+
+
 def test_two_sheets_of_one_name_are_refused(book: Path, tmp_path: Path):
     workbook = load_workbook(book)
     workbook.create_sheet("other")
