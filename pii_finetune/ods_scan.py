@@ -9,9 +9,8 @@ from xml.parsers import expat
 from pii_finetune.archive import parse_part
 from pii_finetune.cell_values import ods_kind
 from pii_finetune.errors import BadWorkbookError
-from pii_finetune.xlsx_scan import MAX_CELLS, SheetScan
+from pii_finetune.sheet_scan import MAX_CELLS, NUM_COLUMNS, SheetScan
 
-_NUM_COLUMNS = 1 << 14
 _NAMESPACE = re.compile(r"^(?:[a-z]+:)?=?")  # of:= in of:=A2
 
 
@@ -103,12 +102,12 @@ class _Handler:
             self.scan.add_unclear(cell, text)
 
     def _cells(self, columns: range) -> Iterator[int]:
-        return (row * _NUM_COLUMNS + at for row in range(self.row, self.next_row) for at in columns)
+        return (row * NUM_COLUMNS + at for row in range(self.row, self.next_row) for at in columns)
 
     def _cell(self, attributes: dict[str, str]) -> None:
         first = self.next_column
         self.next_column += _count(attributes, "table:number-columns-repeated")
-        self.columns = columns = range(first, min(self.next_column, _NUM_COLUMNS))
+        self.columns = columns = range(first, min(self.next_column, NUM_COLUMNS))
         kind, value = ods_kind(attributes)
         self.has_type = kind != ""
         self._listen()
@@ -122,8 +121,8 @@ class _Handler:
             self.scan.formulas.extend(self._cells(columns))
             if columns:
                 formula = _NAMESPACE.sub("=", attributes["table:formula"], count=1)
-                self.scan.texts.pop(self.row * _NUM_COLUMNS + first, None)
-                self.scan.keep_text(self.row * _NUM_COLUMNS + first, formula)
+                self.scan.texts.pop(self.row * NUM_COLUMNS + first, None)
+                self.scan.keep_text(self.row * NUM_COLUMNS + first, formula)
         height = _count(attributes, "table:number-rows-spanned")
         width = _count(attributes, "table:number-columns-spanned")
         if height * width > 1:

@@ -14,8 +14,9 @@ from pii_finetune.errors import BadWorkbookError
 from pii_finetune.header import NUM_SEARCHED
 from pii_finetune.odd_cells import named_if_odd, odd_cells_of_ods, odd_cells_of_xlsx
 from pii_finetune.ods_scan import scan_table
+from pii_finetune.sheet_scan import SheetScan
 from pii_finetune.tables import RawTable
-from pii_finetune.xlsx_scan import SheetScan, scan_sheet
+from pii_finetune.xlsx_scan import scan_sheet
 
 _DISAGREE = (
     "two readers do not agree on {}, so the file is damaged or made to deceive; "

@@ -1,58 +1,18 @@
 """A second reader of .xlsx sheets: sees what the fast one does not - formulas, errors, false values, merged cells."""
 
-import posixpath
 import re
 import zipfile
-from array import array
-from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
 
 from pii_finetune.archive import parse_part
 from pii_finetune.cell_values import xlsx_kind
 from pii_finetune.errors import BadWorkbookError
+from pii_finetune.sheet_scan import MAX_CELLS, NUM_COLUMNS, SheetScan
+from pii_finetune.xlsx_parts import sheet_part
 
-MAX_CELLS = 20_000_000
-_MAX_TEXTS, _MAX_TEXTS_OF_COLUMN = 100_000, 1_000  # formulas and errors whose text is kept, to be shown
-_MAX_TEXT = 80
-_NUM_COLUMNS = 1 << 14  # of a sheet
 _REFERENCE = re.compile(r"([A-Z]{1,3})([0-9]{1,7})")
 _TEXT_KINDS = ("s", "str", "inlineStr")
-
-
-@dataclass
-class SheetScan:
-    """Cells of one sheet by kind. A cell is row * 2**14 + column, both from 0."""
-
-    filled: "array[int]" = field(default_factory=lambda: array("Q"))
-    formulas: "array[int]" = field(default_factory=lambda: array("Q"))
-    errors: "array[int]" = field(default_factory=lambda: array("Q"))
-    dates: "array[int]" = field(default_factory=lambda: array("Q"))  # stored as such, not as a number that is shown so
-    unclear: "array[int]" = field(default_factory=lambda: array("Q"))  # what they hold is not of the type they state
-    # By cell, of the first formulas (=A2), errors (#N/A) and impossible values.
-    texts: dict[int, str] = field(default_factory=dict)
-    merged: list[tuple[int, int, int, int]] = field(default_factory=list)  # first row, column, last row, column
-    hidden_rows: int = 0
-    dimension: tuple[int, int, int, int] | None = None
-    last_row: int = -1
-    last_column: int = -1
-    num_texts: Counter[int] = field(default_factory=Counter)  # by column
-
-    def keep_text(self, cell: int, text: str) -> None:
-        """Begin, or add to, what a message shows of a cell; a file cannot make it large."""
-        column = cell % _NUM_COLUMNS
-        if cell not in self.texts:
-            if len(self.texts) >= _MAX_TEXTS or self.num_texts[column] >= _MAX_TEXTS_OF_COLUMN:
-                return
-            self.num_texts[column] += 1
-        self.texts[cell] = (self.texts.get(cell, "") + text)[:_MAX_TEXT]
-
-    def add_unclear(self, cell: int, text: str) -> None:
-        """Note a cell whose content and type do not agree."""
-        self.unclear.append(cell)
-        if cell not in self.texts:
-            self.keep_text(cell, text)
 
 
 def scan_sheet(
@@ -70,7 +30,7 @@ def scan_sheet(
     where = f"{path}, sheet {sheet!r}"
     parser = expat.ParserCreate()
     parser.StartElementHandler = _Handler(scan, where, max_rows, parser, num_texts).start
-    parse_part(path, archive, _sheet_part(path, archive, sheet), parser)
+    parse_part(path, archive, sheet_part(path, archive, sheet), parser)
     if (scan.last_row + 1) * (scan.last_column + 1) > 4 * MAX_CELLS:
         raise BadWorkbookError(
             f"{where}: its used area is {scan.last_row + 1:,} rows by {scan.last_column + 1:,} columns; "
@@ -124,7 +84,7 @@ class _Handler:
     def _start_content(self, tag: str) -> None:
         if self.row < 0 or self.column < 0:
             return
-        cell = self.row * _NUM_COLUMNS + self.column
+        cell = self.row * NUM_COLUMNS + self.column
         if not self.counted:
             self.counted = True
             self._fill(cell)
@@ -197,7 +157,7 @@ class _Handler:
             self.column = position[1]
         self.kind, self.has_value = attributes.get("t", "n"), False
         if self.kind == "e":
-            self.scan.errors.append(self.row * _NUM_COLUMNS + self.column)
+            self.scan.errors.append(self.row * NUM_COLUMNS + self.column)
 
     def _start_row(self, attributes: dict[str, str]) -> None:
         number = attributes.get("r")
@@ -220,39 +180,10 @@ def _position(reference: str) -> tuple[int, int] | None:
     column = 0
     for letter in match.group(1):
         column = 26 * column + ord(letter) - 64
-    return (int(match.group(2)) - 1, column - 1) if 0 < column <= _NUM_COLUMNS else None
+    return (int(match.group(2)) - 1, column - 1) if 0 < column <= NUM_COLUMNS else None
 
 
 def _area(reference: str) -> tuple[int, int, int, int] | None:
     first, _, last = reference.replace("$", "").partition(":")
     start, end = _position(first), _position(last or first)
     return None if start is None or end is None else (*start, *end)
-
-
-def _sheet_part(path: Path, archive: zipfile.ZipFile, sheet: str) -> str:
-    """Return the name of the part that holds the sheet."""
-    names = {name.lower(): name for name in archive.namelist()}
-    identifiers: dict[str, str] = {}
-    targets: dict[str, str] = {}
-
-    def on_sheet(name: str, attributes: dict[str, str]) -> None:
-        if name.rpartition(":")[2] == "sheet" and "name" in attributes:
-            identifiers[attributes["name"]] = next((v for k, v in attributes.items() if k.endswith(":id")), "")
-
-    def on_relationship(name: str, attributes: dict[str, str]) -> None:
-        if name.rpartition(":")[2] == "Relationship":
-            targets[attributes.get("Id", "")] = attributes.get("Target", "")
-
-    for part, handler in (("xl/workbook.xml", on_sheet), ("xl/_rels/workbook.xml.rels", on_relationship)):
-        parser = expat.ParserCreate()
-        parser.StartElementHandler = handler
-        if part in names:
-            parse_part(path, archive, names[part], parser)
-    target = targets.get(identifiers.get(sheet, ""), "")
-    found = target.lstrip("/") if target.startswith("/") else posixpath.normpath(posixpath.join("xl", target))
-    if found.lower() not in names:
-        raise BadWorkbookError(
-            f"{path}: the part that holds sheet {sheet!r} is missing; "
-            "open it in a spreadsheet program and save it as .xlsx"
-        )
-    return names[found.lower()]
