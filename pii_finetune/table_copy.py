@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError
+from pii_finetune.expectations import KINDS
 from pii_finetune.header import NumberedRow, list_columns, places, point_to_header
 from pii_finetune.labels import MAX_LABEL_CHARACTERS, clean_label
 from pii_finetune.tables import RawTable, open_table, read_cell
@@ -34,10 +35,13 @@ def copy_table(path: Path, config: DataConfig, language_is_required: bool, targe
     if path.suffix.lower() == ".parquet":
         return _copy_parquet(path, config, language_is_required, target)
     with open_table(path, config) as raw:
-        is_text = path.suffix.lower() in (".csv", ".tsv")
+        copy = _Copy(path, config, raw, language_is_required, target)
         rows = _without_blank_end(raw.rows)
-        pieces = _pieces_of_text(path, raw, rows) if is_text else _pieces_of_cells(raw, rows)
-        return _Copy(path, config, raw, language_is_required, target).write(pieces)
+        if path.suffix.lower() in (".csv", ".tsv"):
+            return copy.write(_pieces_of_text(path, raw, rows))
+        numbered = list(rows)
+        copy.check_with_second_reader(raw, numbered)
+        return copy.write(_pieces_of_cells(raw, numbered))
 
 
 def _copy_parquet(path: Path, config: DataConfig, language_is_required: bool, target: Path) -> int:
@@ -65,6 +69,18 @@ class _Copy:
         (self._label,) = self._find(config.label_column, required=True)
         self._language = self._find(config.language_column, required=language_is_required)
         self._bad: dict[str, list[int]] = {}
+
+    def check_with_second_reader(self, raw: RawTable, rows: Sequence[NumberedRow]) -> None:
+        """Note labels on which programs differ.
+
+        Raises:
+            BadWorkbookError: the readers do not agree on which cells hold something.
+        """
+        filled = {number for number, cells in rows if cells[self._label] not in (None, "")}
+        found = raw.special_kinds([self._label], [filled]) if raw.special_kinds is not None else {}
+        unclear = [number for (number, _), (kind, _) in found.items() if kind == "unclear"]
+        if unclear:
+            self._bad[f"the label in {{}}: {KINDS['unclear']}"] = sorted(unclear)
 
     def write(self, pieces: Iterable[Piece]) -> int:
         num_rows, writer = 0, None
@@ -156,8 +172,7 @@ def _pieces_of_text(path: Path, raw: RawTable, rows: Iterator[NumberedRow]) -> I
         yield [number for number, _ in piece], columns
 
 
-def _pieces_of_cells(raw: RawTable, rows: Iterator[NumberedRow]) -> Iterator[Piece]:
-    numbered = list(rows)
+def _pieces_of_cells(raw: RawTable, numbered: Sequence[NumberedRow]) -> Iterator[Piece]:
     cells = [[_plain(row[at]) for _, row in numbered] for at in range(len(raw.header))]
     columns = [_typed(column) for column in cells]
     for start in range(0, len(numbered), ROWS_PER_PIECE):

@@ -8,6 +8,7 @@ from openpyxl import Workbook
 
 from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError
+from pii_finetune.table_copy import copy_table
 from pii_finetune.tables import read_table
 from pii_finetune.validation import validate
 from pii_finetune.workbook import read_workbook
@@ -190,3 +191,9 @@ def test_a_number_at_which_the_fast_reader_panics_is_named(tmp_path: Path):
 def test_an_ods_label_that_a_tab_splits_is_not_read_as_one_word(tmp_path: Path):
     path = write_ods(tmp_path / "book.ods", STRING.format("first<text:tab/>name"))
     assert kinds(path) == [("unclear", "firstname")]
+
+
+def test_a_cell_on_which_programs_differ_is_not_scored(tmp_path: Path):
+    path = write_xlsx(tmp_path / "book.xlsx", INLINE.format("good"), '<c t="d"><v>2020-99-99</v></c>')
+    with pytest.raises(BadWorkbookError, match="column 'label': the label in row 33: programs differ on what the cell"):
+        copy_table(path, settings(path), False, tmp_path / "out.arrow")
