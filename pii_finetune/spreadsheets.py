@@ -34,7 +34,9 @@ def read_xlsx(path: Path, config: DataConfig) -> Iterator[RawTable]:
         scan = scan_sheet(path, archive, sheet, config.max_rows)
         with named_if_odd(path, lambda: odd_cells_of_xlsx(path, archive, sheet, config.max_rows)):
             cells = book.get_sheet_by_name(sheet).to_python(skip_empty_area=False)
-        yield _raw(cells, sheet, scan, path, notes, hint)
+        raw = _raw(cells, sheet, scan, path, notes, hint)
+        del cells  # or a million rows would stay beside what is made of them
+        yield raw
 
 
 @contextmanager
@@ -46,7 +48,9 @@ def read_ods(path: Path, config: DataConfig) -> Iterator[RawTable]:
         sheet, notes, hint = _choose_sheet(book, path, config.sheet)
         scan = scan_table(path, archive, sheet, config.max_rows)
         cells = book.get_sheet_by_name(sheet).to_python(skip_empty_area=False)
-        yield _raw(cells, sheet, scan, path, notes, hint)
+        raw = _raw(cells, sheet, scan, path, notes, hint)
+        del cells  # or a million rows would stay beside what is made of them
+        yield raw
 
 
 def _choose_sheet(book: CalamineWorkbook, path: Path, wanted: str | None) -> tuple[str, list[str], str]:
