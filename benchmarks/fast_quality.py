@@ -45,6 +45,7 @@ def main() -> None:
                     changes[f"{stage}.save_strategy"] = "no"
                     changes[f"{stage}.learning_rate"] = getattr(recipe, stage).learning_rate * times
                     changes[f"{stage}.eval_steps"] = 1_000_000
+                    changes[f"{stage}.optim"] = "adamw_torch"  # its small matrices would be kept in 32 bits anyway
                 config = apply_overrides(recipe, changes)
                 splits = split(read_records(flags.records, config), config.data)
                 folder, begun = Path(tempfile.mkdtemp()), time.perf_counter()

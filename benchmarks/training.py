@@ -42,6 +42,7 @@ RESULTS = Path(__file__).parent / "results"
 STAGES = ("sft", "dpo")
 LOG_EVERY = 5  # steps
 OVERLAY_STEPS = 50
+GROWTH_STEPS = 60
 PARTS = ("steps", "overlay", "growth", "whole")  # measured anew; what else the results file holds stays in it
 COLOURS = {"TRL": "#b0b7c3", "TRL, tuned": "#7c8798", "fused": "#2563a8", "fused, compiled": "#123c69"}
 
@@ -189,14 +190,15 @@ def growth(config: RunConfig, splits: Splits, start: Path, batch_sizes: Sequence
     for batch in batch_sizes:
         for stage in STAGES:
             stamps: list[tuple[float, int]] = []
-            at = {"per_device_train_batch_size": batch, "max_steps": 25, "logging_steps": LOG_EVERY}
+            at = {"per_device_train_batch_size": batch, "max_steps": GROWTH_STEPS, "logging_steps": LOG_EVERY}
             wide = {"lora.lora_dropout": 0.0, "fused.rows_per_sequence": 16, **stage_settings(at)}
 
             def note(update: TrainingUpdate, stamps: list[tuple[float, int]] = stamps) -> None:
                 stamps.extend([(time.perf_counter(), update.step)] if "loss" in update.metrics else [])
 
             reset_peak()
-            make_trainer(stage, "", apply_overrides(config, wide), splits, start, note).train()
+            seen = Splits((splits.train * 10)[: batch * GROWTH_STEPS], splits.validation, splits.test)
+            make_trainer(stage, "", apply_overrides(config, wide), seen, start, note).train()
             seconds = seconds_per_step(stamps)
             figures.append(
                 {

@@ -30,6 +30,7 @@ from pii_finetune.workbook import read_workbook
 
 _NUM_DETAILS = 10  # of each advice; the page has all
 _NUM_BAD_CELLS = 100  # in the terminal
+_ELSEWHERE = "free space, or name another folder"
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,23 @@ def validate(file: str, pages: Pages, against: str | None, assignments: list[str
     config = _settings(file, assignments)
     _check_targets([file, *([against] if against is not None else [])], pages)
     console = open_console()
-    report = validation.validate(read_workbook(config.data), pages.docs, config.data, advice_seed=config.data.seed)
-    _write_pages(console, report, config.data, pages)
+    table = read_workbook(config.data)
+    try:
+        report = validation.validate(table, pages.docs, config.data, advice_seed=config.data.seed)
+    except OSError as error:  # nothing but the Data Docs is written there
+        raise BadConfigError(f"--docs {pages.docs}: cannot be written ({error.strerror}); {_ELSEWHERE}") from None
+    _write_page(console, report, pages)
+    is_copied = _write_copy(console, report, config.data, pages)
     if report.problems:
         _show_bad_cells(console, report)
+        _show_notes(console, report)
     report.require_valid()
     split(report.records, config.data)
     _show_rows(console, report)
     _show_advice(console, report.advice)
     if against is not None:
         show_drift(console, compare(_read_old(against, assignments), report.records))
-    return 0
+    return 0 if is_copied else 2
 
 
 def _check_targets(sources: list[str], pages: Pages) -> None:
@@ -84,24 +91,33 @@ def _check_targets(sources: list[str], pages: Pages) -> None:
         raise BadConfigError(f"--fixed {pages.fixed}: comments can be put into an .xlsx workbook only, not into {file}")
 
 
-def _write_pages(console: Console, report: validation.ValidationReport, config: DataConfig, pages: Pages) -> None:
+def _write_page(console: Console, report: validation.ValidationReport, pages: Pages) -> None:
     if pages.docs is not None:
         console.print(f"Data Docs: {pages.docs / 'index.html'}", highlight=False, soft_wrap=True, markup=False)
     if pages.report is not None:
         try:
             _write_whole(pages.report, render_html(report, report.advice))
         except OSError as error:
-            raise BadConfigError(f"--report {pages.report}: cannot be written ({error.strerror})") from None
+            raise BadConfigError(
+                f"--report {pages.report}: cannot be written ({error.strerror}); {_ELSEWHERE}"
+            ) from None
         console.print(f"report: {pages.report}", highlight=False, soft_wrap=True, markup=False)
-    if pages.fixed is not None:
-        marks = [{"row": c.row, "column": c.column, "message": c.message} for c in bad_cells(report)]
-        try:
-            mark_isolated(report.path, config, report.sheet, marks, pages.fixed)
-        except OSError as error:
-            raise BadConfigError(f"--fixed {pages.fixed}: cannot be written ({error.strerror})") from None
-        console.print(
-            f"copy with {len(marks):,} comments: {pages.fixed}", highlight=False, soft_wrap=True, markup=False
-        )
+
+
+def _write_copy(console: Console, report: validation.ValidationReport, config: DataConfig, pages: Pages) -> bool:
+    """Write the copy with comments, if wanted; return whether nothing stood in the way."""
+    if pages.fixed is None:
+        return True
+    marks = [{"row": c.row, "column": c.column, "message": c.message} for c in bad_cells(report)]
+    try:
+        mark_isolated(report.path, config, report.sheet, marks, pages.fixed)
+    except OSError as error:
+        raise BadConfigError(f"--fixed {pages.fixed}: cannot be written ({error.strerror}); {_ELSEWHERE}") from None
+    except BadWorkbookError as error:  # what is wrong with the rows is told all the same
+        console.print(f"no copy with comments: {error}", highlight=False, soft_wrap=True, markup=False)
+        return False
+    console.print(f"copy with {len(marks):,} comments: {pages.fixed}", highlight=False, soft_wrap=True, markup=False)
+    return True
 
 
 def _write_whole(target: Path, text: str) -> None:
@@ -133,6 +149,11 @@ def _show_bad_cells(console: Console, report: validation.ValidationReport) -> No
         console.print(f"and {len(cells) - _NUM_BAD_CELLS:,} more; --report FILE.html shows them", highlight=False)
 
 
+def _show_notes(console: Console, report: validation.ValidationReport) -> None:
+    for note in report.notes:
+        console.print(note, highlight=False, markup=False)
+
+
 def _show_rows(console: Console, report: validation.ValidationReport) -> None:
     if report.dropped:
         console.print("[bold yellow]left out[/], as data.on_bad_row = drop says:", highlight=False)
@@ -146,8 +167,7 @@ def _show_rows(console: Console, report: validation.ValidationReport) -> None:
     )
     for what, count in report.normalised.items():
         console.print(f"  {count:,} {what}", highlight=False)
-    for note in report.notes:
-        console.print(note, highlight=False, markup=False)
+    _show_notes(console, report)
     if report.extra_columns:
         console.print(f"columns not used: {', '.join(report.extra_columns)}", highlight=False, markup=False)
     console.print(f"fingerprint {report.fingerprint}", highlight=False, soft_wrap=True)
@@ -174,6 +194,8 @@ def _show_advice(console: Console, advice: Sequence[Advice]) -> None:
 
 def _settings(file: str, assignments: list[str]) -> RunConfig:
     overrides = parse_assignments(assignments)
+    if not file.isprintable() and any("\ud800" <= character <= "\udfff" for character in file):
+        raise BadConfigError(f"{file!a}: the file's name is not UTF-8; rename it and give it again")
     if "data.workbook" in overrides:
         raise BadConfigError(f"--set data.workbook: the workbook to validate is already named ({file}); leave one out")
     return build_config("embedded", None, overrides | {"data.workbook": absolute_source(file)})

@@ -125,6 +125,10 @@ def _exact_duplicates(facts: Facts, lines: list[int]) -> _Finding:
     return {"rows": _are(len(lines))}, *_list_rows(facts.copies, copies, lambda _: "as in a row above")
 
 
+def _orders(facts: Facts, lines: list[int]) -> _Finding:
+    return {"rows": _are(len(lines))}, *_list_rows(facts.records, lines[:_NUM_LISTED], lambda _: "worded as an order")
+
+
 def _suspected_answers(facts: Facts, lines: list[int]) -> _Finding:
     probability = facts.column("answer_probability")
     num_rows, num_checked = len(facts.records), int(np.isfinite(probability).sum())
@@ -147,6 +151,7 @@ _FINDINGS: dict[str, Callable[[Facts, list[int]], _Finding]] = {
     "across_languages": _across_languages,
     "near_duplicates": _near_duplicates,
     "exact_duplicates": _exact_duplicates,
+    "orders": _orders,
     "suspected_answers": _suspected_answers,
 }
 

@@ -88,6 +88,15 @@ def advice_expectations(num_rows: int) -> tuple[Expectation, ...]:
             "info",
         ),
         Expectation(
+            "orders",
+            "no label reads as an order to a language model",
+            "for information: {rows} worded as an order to a language model; it is asked about as data and not obeyed, "
+            "but a label of that kind is seldom a column's name; check that it belongs here",
+            "ExpectColumnValuesToBeInSet",
+            {"column": "is_order", "value_set": [0]},
+            "info",
+        ),
+        Expectation(
             "suspected_answers",
             f"a baseline that has not seen a row finds its answer at least {100 * _MIN_PROBABILITY:.0f} % probable",
             f"in {{checked}}, {{answers}} less than {100 * _MIN_PROBABILITY:.0f} % probability by what a character "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pii_finetune.instructions import is_order
 from pii_finetune.label_errors import answer_probability
 from pii_finetune.labels import spell_out
 from pii_finetune.records import Record
@@ -25,6 +26,7 @@ class Facts:
         language_rows, rarer_share_in_language: rows of the language and the share of its rarer answer; both stand in
             the first row of each language only.
         answer_probability: of the given answer, by cross-validation.
+        is_order: whether the label reads as an order to a model.
         is_copy: whether the row was left out as an exact copy of one above.
     """
 
@@ -46,6 +48,7 @@ def gather(records: Sequence[Record], copies: Sequence[Record], seed: int) -> Fa
     columns: dict[str, np.ndarray] = {"is_sensitive": yes, "spelling": spelling, "language": language}
     columns |= _by_spelling(yes, spelling, language, len(languages))
     columns |= _by_language(yes, language, len(languages))
+    columns["is_order"] = np.array([is_order(r.label) for r in records], dtype=bool)
     columns["answer_probability"] = answer_probability(records, seed)
     table = pd.DataFrame(columns, dtype=np.float64, index=pd.Index([r.row for r in records], dtype=np.int64))
     table["is_copy"] = 0.0

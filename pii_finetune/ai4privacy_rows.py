@@ -10,6 +10,7 @@ from typing import Any
 
 from pii_finetune.ai4privacy_classes import class_name
 from pii_finetune.errors import UserError
+from pii_finetune.hub import told_if_out_of_reach
 from pii_finetune.labels import clean_label
 from pii_finetune.languages import canonical_language
 
@@ -170,12 +171,6 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, object]]:
 def _read_hub(name: str) -> Iterator[tuple[str, object]]:
     import datasets
 
-    try:
+    with told_if_out_of_reach(name):
         for number, row in enumerate(datasets.load_dataset(name, split="train", streaming=True), start=1):
             yield f"{name}, row {number:,}", row
-    except Exception as error:  # noqa: BLE001  whatever the hub's client says, the user needs the same answer
-        raise UserError(
-            f"{name}: is no file or folder here, and could not be loaded from the Hugging Face hub "
-            f"({type(error).__name__}); check the name, the network and HF_TOKEN, or fetch the data set's .jsonl "
-            "or .parquet files and give the folder"
-        ) from None

@@ -48,7 +48,7 @@ def parse_part(path: Path, archive: zipfile.ZipFile, part: str, parser: expat.XM
     """Feed one XML part to the parser, whose handlers collect what they want.
 
     Raises:
-        BadWorkbookError: the part is not well-formed, or declares a document type.
+        BadWorkbookError: the part is not well-formed, not in UTF-8, or declares a document type.
     """
 
     def refuse_document_type(*_: object) -> None:
@@ -57,7 +57,15 @@ def parse_part(path: Path, archive: zipfile.ZipFile, part: str, parser: expat.XM
             f"made to grow without end; {_RESAVE}"
         )
 
+    def refuse_encoding(_version: str, encoding: str | None, _standalone: int) -> None:
+        if encoding is not None and encoding.upper() not in ("UTF-8", "US-ASCII"):
+            raise BadWorkbookError(
+                f"{path}: its part {part!r} is written in {encoding[:20]!r}, of which readers make different texts; "
+                f"{_RESAVE}"
+            )
+
     parser.StartDoctypeDeclHandler = refuse_document_type
+    parser.XmlDeclHandler = refuse_encoding
     try:
         with archive.open(part) as stream:
             _feed(parser, stream)

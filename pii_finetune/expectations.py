@@ -12,6 +12,8 @@ MIN_ROWS = 20
 KINDS = {
     "formula": "the cell is a formula, whose stored value can be out of date; paste the cells as values",
     "error": "the cell holds a spreadsheet error such as #N/A; type what was meant",
+    "unclear": "programs differ on what the cell holds: it is not what its type says (text, number, date, yes/no), or "
+    "a tab splits it; type what was meant",
     "merged": "the cell is part of a merged area, so its row is unclear; unmerge it and fill each cell",
 }
 _CONTROL = "[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]"
@@ -34,7 +36,12 @@ def label_expectations() -> tuple[Expectation, ...]:
     cells = [
         _none_of(f"{column}_kind", [kind], f"{column}_{kind}", f"no {column} is {what}", KINDS[kind])
         for column in ("label", "language", "sensitive")
-        for kind, what in (("formula", "a formula"), ("error", "a spreadsheet error"), ("merged", "a merged cell"))
+        for kind, what in (
+            ("formula", "a formula"),
+            ("error", "a spreadsheet error"),
+            ("unclear", "a cell on which programs differ"),
+            ("merged", "a merged cell"),
+        )
     ]
     return (
         *cells,

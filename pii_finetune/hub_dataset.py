@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from pii_finetune.errors import BadWorkbookError
+from pii_finetune.hub import told_if_out_of_reach
 
 _SOURCE = re.compile(r"hf:/{1,2}(?:datasets/)?(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
@@ -37,14 +38,8 @@ def download_split(source: str, split: str | None, folder: Path) -> tuple[Path, 
         raise BadWorkbookError(f"{source}: names no dataset; write hf://owner/name or hf://owner/name@revision")
     import datasets
 
-    try:
+    with told_if_out_of_reach(source):
         found = datasets.load_dataset(match["name"], revision=match["revision"])
-    except Exception as error:  # noqa: BLE001  whatever the hub's client says, the user needs the same answer
-        raise BadWorkbookError(
-            f"{source}: could not be loaded from the Hugging Face hub ({type(error).__name__}: "
-            f"{str(error).strip().splitlines()[0][:160]}); check the name, the network and HF_TOKEN, "
-            "or download one of its files and give that"
-        ) from None
     names = [str(name) for name in found]
     chosen = split or ("train" if "train" in names or len(names) > 1 else names[0])
     if chosen not in names:

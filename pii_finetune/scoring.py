@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
+from safetensors import safe_open
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
 from pii_finetune.base_model import load_base, load_tokenizer
@@ -32,10 +33,11 @@ class Scorer:
         self._yes, self._no = (_only_token(self._tokenizer, answer) for answer in ("yes", "no"))
         self._end = _only_token(self._tokenizer, str(self._tokenizer.eos_token))
         for name, path in adapters.items():
+            kept: dict[str, Any] = {"adapter_name": name, "autocast_adapter_dtype": not _in_bfloat16(path)}
             if isinstance(self._model, PeftModel):
-                self._model.load_adapter(str(path), adapter_name=name)
+                self._model.load_adapter(str(path), **kept)
             else:
-                self._model = PeftModel.from_pretrained(self._model, path, adapter_name=name)
+                self._model = PeftModel.from_pretrained(self._model, path, **kept)
         dequantize_once(self._model)
         self._model.eval()
 
@@ -107,3 +109,9 @@ def _only_token(tokenizer: PreTrainedTokenizerBase, answer: str) -> int:
             f"the tokenizer of this base writes {answer!r} as {len(ids)} tokens; it must be one to be scored"
         )
     return int(ids[0])
+
+
+def _in_bfloat16(adapter: Path) -> bool:
+    """Return whether an adapter was trained, and is kept, in bfloat16: widened by PEFT it would only be slower."""
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as weights:
+        return all(weights.get_slice(name).get_dtype() == "BF16" for name in weights.keys())  # noqa: SIM118 # no dict

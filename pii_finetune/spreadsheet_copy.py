@@ -13,7 +13,7 @@ Unread = Mapping[tuple[int, int], str]  # kinds of cells that hold something, bu
 
 
 class SheetCells:
-    """All cells of a sheet, and those that only the second reader can tell from empty ones."""
+    """All cells of a sheet, and those that only the second reader can tell from empty ones, or from text."""
 
     def __init__(self, raw: RawTable, rows: Iterable[tuple[int, Sequence[object]]]) -> None:
         numbered = list(rows)
@@ -28,7 +28,9 @@ class SheetCells:
         ]
         for (number, at), (kind, text) in raw.special_kinds(range(len(raw.header)), filled).items():
             place = number - self._numbers[0]
-            if kind in ("formula", "merged") and 0 <= place < len(numbered) and self._cells[at][place] is None:
+            if kind == "unclear":  # what it holds is kept; as a label or language it is refused
+                self.unread[number, at] = kind
+            elif kind in ("formula", "merged") and 0 <= place < len(numbered) and self._cells[at][place] is None:
                 self.unread[number, at] = kind
                 self._cells[at][place] = text  # of the formula, so that a column that is only kept loses nothing
 

@@ -15,9 +15,11 @@ import pyarrow as pa
 
 from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError
+from pii_finetune.expectations import KINDS
+from pii_finetune.header import NumberedRow, list_columns, places, point_to_header
 from pii_finetune.labels import MAX_LABEL_CHARACTERS, clean_label
 from pii_finetune.spreadsheet_copy import SheetCells, Unread
-from pii_finetune.tables import RawTable, read_cell
+from pii_finetune.tables import RawTable, open_table, read_cell
 
 ROWS_PER_PIECE = 4_096
 QUESTION = (pa.field("label", pa.string()), pa.field("language", pa.string()))  # before the columns of the table
@@ -29,6 +31,7 @@ _WRONG_KINDS = {
     "merged": "a merged cell instead of a label in {}; unmerge it and fill each cell",
     "error": "a spreadsheet error such as #N/A instead of a label in {}; type what was meant",
     "nested": "a list, a structure or bytes instead of a label in {}; write it as text",
+    "unclear": f"the label in {{}}: {KINDS['unclear']}",
 }
 Piece = tuple[Sequence[int], list[pa.Array]]  # numbers of the rows, as their program shows them; their columns
 
@@ -41,26 +44,10 @@ def copy_table(path: Path, config: DataConfig, language_is_required: bool, targe
     """
     if path.suffix.lower() == ".parquet":
         return _copy_parquet(path, config, language_is_required, target)
-    from pii_finetune import delimited, spreadsheets
-
-    readers = {
-        ".xlsx": spreadsheets.read_xlsx,
-        ".xlsm": spreadsheets.read_xlsx,
-        ".ods": spreadsheets.read_ods,
-        ".csv": delimited.read_csv,
-        ".tsv": delimited.read_csv,
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise BadWorkbookError(
-            f"{path}: cannot be read: it is of no kind that is known ({path.suffix or 'no ending'}); "
-            "give .xlsx, .ods, .csv, .tsv or .parquet"
-        )
-    with reader(path, config) as raw:
-        is_text = path.suffix.lower() in (".csv", ".tsv")
+    with open_table(path, config) as raw:
+        copy = _Copy(path, config, raw, language_is_required, target)
         rows = _without_blank_end(raw.rows)
-        copy = _Copy(path, config, raw.header, language_is_required, target)
-        if is_text:
+        if path.suffix.lower() in (".csv", ".tsv"):
             return copy.write(_pieces_of_text(path, raw, rows))
         cells = SheetCells(raw, rows)
         return copy.write(cells.pieces(ROWS_PER_PIECE), cells.unread)
@@ -71,9 +58,11 @@ def _copy_parquet(path: Path, config: DataConfig, language_is_required: bool, ta
 
     try:
         with pq.ParquetFile(path) as file:
-            copy = _Copy(path, config, file.schema_arrow.names, language_is_required, target)
+            copy = _Copy(path, config, RawTable("", file.schema_arrow.names, ()), language_is_required, target)
             return copy.write(_pieces_of_batches(file.iter_batches(batch_size=ROWS_PER_PIECE)))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, LookupError, OverflowError) as error:
+        if isinstance(error, (BadWorkbookError, pa.ArrowMemoryError)):
+            raise
         raise BadWorkbookError(
             f"{path}: cannot be read as a Parquet file ({str(error)[:200]}); write it again, or give .xlsx or .csv"
         ) from None
@@ -82,11 +71,9 @@ def _copy_parquet(path: Path, config: DataConfig, language_is_required: bool, ta
 class _Copy:
     """A table on its way to the stream, and what is wrong with its labels."""
 
-    def __init__(
-        self, path: Path, config: DataConfig, header: Sequence[str], language_is_required: bool, target: Path
-    ) -> None:
+    def __init__(self, path: Path, config: DataConfig, raw: RawTable, language_is_required: bool, target: Path) -> None:
         self._path, self._target = path, target
-        self._header = list(header)
+        self._header, self._first_rows, self._hint = list(raw.header), raw.first_rows, raw.hint
         self._column = config.label_column
         (self._label,) = self._find(config.label_column, required=True)
         self._language = self._find(config.language_column, required=language_is_required)
@@ -125,8 +112,8 @@ class _Copy:
             cells = self._texts(numbers, columns, at, unread)
             languages = [(text or "").strip() or None for text, _ in cells]
             for number, (_, kind) in zip(numbers, cells, strict=True):
-                if kind in ("formula", "nested"):
-                    problem = _WRONG_KINDS[kind].replace("a label", "a language")
+                if kind in ("formula", "nested", "unclear"):
+                    problem = _WRONG_KINDS[kind].replace("a label", "a language").replace("the label", "the language")
                     self._bad.setdefault(problem, []).append(number)
         return [pa.array(labels, pa.string()), pa.array(languages, pa.string())]
 
@@ -144,16 +131,16 @@ class _Copy:
 
     def _find(self, wanted: str, required: bool) -> list[int]:
         """Return the place of the one column of that name, which is then written as it was asked for."""
-        matches = [at for at, name in enumerate(self._header) if name.strip().casefold() == wanted.strip().casefold()]
+        matches = places(wanted, self._header)
         if len(matches) == 1 or (not matches and not required):
             for at in matches:
                 self._header[at] = wanted
             return matches
-        shown = [repr(name[:40]) for name in self._header]
-        found = ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "") or "none"
+        hint = "" if matches else point_to_header([wanted], self._first_rows)
+        remedy = hint or f"rename them, or say which to take with --label-column and --language-column{self._hint}"
         raise BadWorkbookError(
-            f"{self._path}: needs exactly one column {wanted!r}, but has {len(matches)} (columns found: {found}); "
-            "rename them, or say which to take with --label-column and --language-column"
+            f"{self._path}: needs exactly one column {wanted!r}, but has {len(matches)} "
+            f"(columns found: {list_columns(self._header)}); {remedy}"
         )
 
 
@@ -174,8 +161,8 @@ def _problem(label: str, kind: str) -> str | None:
     return None
 
 
-def _without_blank_end(rows: Iterable[tuple[int, Sequence[object]]]) -> Iterator[tuple[int, Sequence[object]]]:
-    blank: list[tuple[int, Sequence[object]]] = []
+def _without_blank_end(rows: Iterable[NumberedRow]) -> Iterator[NumberedRow]:
+    blank: list[NumberedRow] = []
     for number, cells in rows:
         if any(cell not in (None, "") for cell in cells):
             yield from blank
@@ -185,7 +172,7 @@ def _without_blank_end(rows: Iterable[tuple[int, Sequence[object]]]) -> Iterator
             blank.append((number, cells))
 
 
-def _pieces_of_text(path: Path, raw: RawTable, rows: Iterator[tuple[int, Sequence[object]]]) -> Iterator[Piece]:
+def _pieces_of_text(path: Path, raw: RawTable, rows: Iterator[NumberedRow]) -> Iterator[Piece]:
     width = len(raw.header)
     while piece := list(islice(rows, ROWS_PER_PIECE)):
         lines: list[Sequence[Any]] = []

@@ -1,7 +1,8 @@
 """Reading a table of any accepted kind into rows of text, each cell with the kind of thing it was."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from pathlib import Path
@@ -11,8 +12,10 @@ import pyarrow as pa
 
 from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError
+from pii_finetune.header import NumberedRow, find_column, places, point_to_header
 
 COLUMNS = ("label", "language", "sensitive")
+_RENAME = "rename one, or set data.label_column, data.language_column, data.sensitive_column"
 _ERROR = re.compile(r"#(N/A|DIV/0!|REF!|VALUE!|NAME\?|NULL!|NUM!|SPILL!|CALC!)")
 
 
@@ -29,19 +32,28 @@ class FoundTable:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class UnreadableCell:
+    """A cell of a Parquet file that stands for no value: text that is not UTF-8, a date beyond the calendar."""
+
+    error: str
+
+
 @dataclass
 class RawTable:
     """A header and rows of cells, with the number of the first row below the header."""
 
     sheet: str
     header: list[str]
-    rows: Iterable[tuple[int, Sequence[object]]]
-    notes: list[str] = field(default_factory=list)
+    rows: Iterable[NumberedRow]
+    first_rows: Sequence[NumberedRow] = ()  # the header and those below, to look for a header that stands too low
+    notes: list[str] = field(default_factory=list)  # complete when the rows have been read
     # Given the positions of the columns and the (row, column) cells found filled: kinds of other cells, and their texts
     # where these are not what the cell shows.
     special_kinds: (
         Callable[[Sequence[int], Sequence[set[int]]], dict[tuple[int, int], tuple[str, str | None]]] | None
     ) = None
+    hint: str = ""  # what else to do where a column is not found
 
 
 def read_table(path: Path, config: DataConfig) -> FoundTable:
@@ -50,9 +62,19 @@ def read_table(path: Path, config: DataConfig) -> FoundTable:
     Raises:
         BadWorkbookError: the file is refused; the message says why and what to do.
     """
+    with open_table(path, config) as raw:
+        return _collect(path, config, raw)
+
+
+def open_table(path: Path, config: DataConfig) -> AbstractContextManager[RawTable]:
+    """Open the file with the reader for the kind its ending names.
+
+    Raises:
+        BadWorkbookError: it is of no kind that can be read.
+    """
     from pii_finetune import delimited, spreadsheets
 
-    readers: dict[str, Callable[[Path, DataConfig], Any]] = {
+    readers: dict[str, Callable[[Path, DataConfig], AbstractContextManager[RawTable]]] = {
         ".xlsx": spreadsheets.read_xlsx,
         ".xlsm": spreadsheets.read_xlsx,
         ".ods": spreadsheets.read_ods,
@@ -66,16 +88,16 @@ def read_table(path: Path, config: DataConfig) -> FoundTable:
             f"{path}: is of no kind that can be read ({path.suffix or 'no ending'}); "
             "give .xlsx, .ods, .csv, .tsv or .parquet"
         )
-    with reader(path, config) as raw:
-        return _collect(path, config, raw)
+    return reader(path, config)
 
 
 def _collect(path: Path, config: DataConfig, raw: RawTable) -> FoundTable:
     where = f"{path}, sheet {raw.sheet!r}" if raw.sheet else str(path)
     wanted = (config.label_column, config.language_column, config.sensitive_column)
-    positions = [_find_column(name, raw.header, where) for name in wanted]
-    has_category = _count_columns(config.category_column, raw.header) > 0
-    category_at = _find_column(config.category_column, raw.header, where) if has_category else None
+    hint = point_to_header(wanted, raw.first_rows) or _RENAME + raw.hint
+    positions = [find_column(name, raw.header, where, hint) for name in wanted]
+    has_category = bool(places(config.category_column, raw.header))
+    category_at = find_column(config.category_column, raw.header, where, "") if has_category else None
     numbers: list[int] = []
     texts: list[list[str | None]] = [[], [], []]
     kinds: list[list[str]] = [[], [], []]
@@ -132,6 +154,8 @@ def read_cell(cell: object) -> tuple[str | None, str]:
         # A lone surrogate is no character: it cannot be stored, and marks text that was cut or decoded wrongly.
         text = cell.encode("utf-8", "replace").decode()
         return text, "error" if _ERROR.fullmatch(text.strip()) else "text"
+    if isinstance(cell, UnreadableCell):
+        return cell.error, "unclear"
     if isinstance(cell, bool):
         return str(cell), "boolean"
     if isinstance(cell, (date, time, timedelta)):
@@ -139,28 +163,3 @@ def read_cell(cell: object) -> tuple[str | None, str]:
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)
     return str(cell)[:400], "number" if isinstance(cell, (int, float)) else "other"
-
-
-def _count_columns(wanted: str, header: list[str]) -> int:
-    return sum(name.casefold() == wanted.strip().casefold() for name in header)
-
-
-def _find_column(wanted: str, header: list[str], where: str) -> int:
-    matches = [at for at, name in enumerate(header) if name.casefold() == wanted.strip().casefold()]
-    if len(matches) == 1:
-        return matches[0]
-    shown = [name[:40] for name in header if name]
-    found = ", ".join(repr(name) for name in shown[:20]) or "none"
-    found += f" and {len(shown) - 20} more" if len(shown) > 20 else ""
-    problem = f"has {len(matches)} columns named {wanted!r}" if matches else f"has no column {wanted!r}"
-    remedy = (
-        "keep one of them"
-        if matches
-        else "rename one, or set data.label_column, data.language_column, data.sensitive_column"
-    )
-    raise BadWorkbookError(f"{where}: {problem} (columns found: {found}); {remedy}")
-
-
-def number_rows(rows: Iterator[Sequence[object]], first: int) -> Iterator[tuple[int, Sequence[object]]]:
-    """Pair each row with its number."""
-    return enumerate(rows, start=first)

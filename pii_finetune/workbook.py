@@ -18,8 +18,8 @@ class Table:
     """The rows of one table, as read.
 
     Columns: `row` (number in the sheet, from 2), and for each of `label`, `language` and `sensitive` its text (None:
-    empty) and, as `label_kind` and so on, what the cell was: text, number, boolean, date, error, formula, merged, other
-    or empty. Where the table names categories, also `category` (None: empty).
+    empty) and, as `label_kind` and so on, what the cell was: text, number, boolean, date, error, formula, unclear
+    (programs differ on it), merged, other or empty. Where the table names categories, also `category` (None: empty).
     """
 
     path: Path  # of a hub dataset: owner/name

@@ -1,51 +1,26 @@
-"""A second reader of .xlsx sheets: sees what the fast one does not show - formulas, errors, merged and hidden cells."""
+"""A second reader of .xlsx sheets: sees what the fast one does not - formulas, errors, false values, merged cells."""
 
-import posixpath
 import re
 import zipfile
-from array import array
-from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
 
 from pii_finetune.archive import parse_part
+from pii_finetune.cell_values import xlsx_kind
 from pii_finetune.errors import BadWorkbookError
+from pii_finetune.sheet_scan import MAX_CELLS, NUM_COLUMNS, SheetScan
+from pii_finetune.xlsx_parts import sheet_part
 
-MAX_CELLS = 20_000_000
-_MAX_TEXTS, _MAX_TEXTS_OF_COLUMN = 100_000, 1_000  # formulas and errors whose text is kept, to be shown
-_MAX_TEXT = 80
-_NUM_COLUMNS = 1 << 14  # of a sheet
 _REFERENCE = re.compile(r"([A-Z]{1,3})([0-9]{1,7})")
+_TEXT_KINDS = ("s", "str", "inlineStr")
 
 
-@dataclass
-class SheetScan:
-    """Cells of one sheet by kind. A cell is row * 2**14 + column, both from 0."""
-
-    filled: "array[int]" = field(default_factory=lambda: array("Q"))
-    formulas: "array[int]" = field(default_factory=lambda: array("Q"))
-    errors: "array[int]" = field(default_factory=lambda: array("Q"))
-    texts: dict[int, str] = field(default_factory=dict)  # of the first formulas (=A2) and errors (#N/A), by cell
-    merged: list[tuple[int, int, int, int]] = field(default_factory=list)  # first row, column, last row, column
-    hidden_rows: int = 0
-    dimension: tuple[int, int, int, int] | None = None
-    last_row: int = -1
-    last_column: int = -1
-    num_texts: Counter[int] = field(default_factory=Counter)  # by column
-
-    def keep_text(self, cell: int, text: str) -> None:
-        """Begin, or add to, what a message shows of a formula or an error; a file cannot make it large."""
-        column = cell % _NUM_COLUMNS
-        if cell not in self.texts:
-            if len(self.texts) >= _MAX_TEXTS or self.num_texts[column] >= _MAX_TEXTS_OF_COLUMN:
-                return
-            self.num_texts[column] += 1
-        self.texts[cell] = (self.texts.get(cell, "") + text)[:_MAX_TEXT]
-
-
-def scan_sheet(path: Path, archive: zipfile.ZipFile, sheet: str, max_rows: int) -> SheetScan:
+def scan_sheet(
+    path: Path, archive: zipfile.ZipFile, sheet: str, max_rows: int, num_texts: int | None = None
+) -> SheetScan:
     """Read the sheet's XML as a stream.
+
+    With `num_texts`, cells that refer to a text beyond so many are impossible; to look at all of them takes seconds.
 
     Raises:
         BadWorkbookError: more rows than `max_rows` below the header, cells out of order, or a used area that is
@@ -54,8 +29,8 @@ def scan_sheet(path: Path, archive: zipfile.ZipFile, sheet: str, max_rows: int) 
     scan = SheetScan()
     where = f"{path}, sheet {sheet!r}"
     parser = expat.ParserCreate()
-    parser.StartElementHandler = _Handler(scan, where, max_rows, parser).start
-    parse_part(path, archive, _sheet_part(path, archive, sheet), parser)
+    parser.StartElementHandler = _Handler(scan, where, max_rows, parser, num_texts).start
+    parse_part(path, archive, sheet_part(path, archive, sheet), parser)
     if (scan.last_row + 1) * (scan.last_column + 1) > 4 * MAX_CELLS:
         raise BadWorkbookError(
             f"{where}: its used area is {scan.last_row + 1:,} rows by {scan.last_column + 1:,} columns; "
@@ -72,11 +47,14 @@ def scan_sheet(path: Path, archive: zipfile.ZipFile, sheet: str, max_rows: int) 
 class _Handler:
     """Receives the start of each element; positions may be left out, and then follow the cell before."""
 
-    def __init__(self, scan: SheetScan, where: str, max_rows: int, parser: expat.XMLParserType) -> None:
-        self.scan, self.where, self.max_rows, self.parser = scan, where, max_rows, parser
+    def __init__(
+        self, scan: SheetScan, where: str, max_rows: int, parser: expat.XMLParserType, num_texts: int | None
+    ) -> None:
+        self.scan, self.where, self.max_rows, self.parser, self.num_texts = scan, where, max_rows, parser, num_texts
         self.row, self.column = -1, -1
+        self.has_table = False
         self.counted = False  # a cell is filled once, whatever it holds
-        self.is_error = False
+        self.kind, self.has_value = "n", False
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         tag = name.rpartition(":")[2]
@@ -86,6 +64,8 @@ class _Handler:
             self._start_cell(attributes)
         elif tag == "row":
             self._start_row(attributes)
+        elif tag == "sheetData":
+            self._start_table()
         elif tag == "mergeCell":
             area = _area(attributes.get("ref", ""))
             if area is not None:
@@ -93,18 +73,47 @@ class _Handler:
         elif tag == "dimension":
             self.scan.dimension = _area(attributes.get("ref", ""))
 
+    def _start_table(self) -> None:
+        if self.has_table:
+            raise BadWorkbookError(
+                f"{self.where}: holds two tables of cells, of which readers take one; "
+                "save it again in a spreadsheet program"
+            )
+        self.has_table = True
+
     def _start_content(self, tag: str) -> None:
         if self.row < 0 or self.column < 0:
             return
-        cell = self.row * _NUM_COLUMNS + self.column
+        cell = self.row * NUM_COLUMNS + self.column
         if not self.counted:
             self.counted = True
             self._fill(cell)
         if tag == "f":
             self.scan.formulas.append(cell)
             self._listen(cell, "=")
-        elif self.is_error:
+            return
+        is_second, self.has_value = self.has_value, True
+        if is_second or (tag == "is") != (self.kind == "inlineStr"):
+            self.scan.add_unclear(cell, "")  # readers differ on which content counts
+        elif self.kind == "e":
             self._listen(cell, "")
+        elif self.kind not in _TEXT_KINDS or (self.kind == "s" and self.num_texts is not None):
+            self._check_value(cell)
+
+    def _check_value(self, cell: int) -> None:
+        """Compare the value that begins here with the type of its cell."""
+        texts: list[str] = []
+
+        def stop(_name: str) -> None:
+            self.parser.CharacterDataHandler = self.parser.EndElementHandler = None
+            value = "".join(texts)
+            kind = xlsx_kind(self.kind, value, self.num_texts or 0) if value else "empty"
+            if kind == "unclear":
+                self.scan.add_unclear(cell, value)
+            elif kind == "date":
+                self.scan.dates.append(cell)
+
+        self.parser.CharacterDataHandler, self.parser.EndElementHandler = texts.append, stop
 
     def _listen(self, cell: int, before: str) -> None:
         """Keep the text of the element just begun; text is not listened to elsewhere, which would take seconds."""
@@ -146,9 +155,9 @@ class _Handler:
                     "readers may disagree on it; save it again in a spreadsheet program"
                 )
             self.column = position[1]
-        self.is_error = attributes.get("t") == "e"
-        if self.is_error:
-            self.scan.errors.append(self.row * _NUM_COLUMNS + self.column)
+        self.kind, self.has_value = attributes.get("t", "n"), False
+        if self.kind == "e":
+            self.scan.errors.append(self.row * NUM_COLUMNS + self.column)
 
     def _start_row(self, attributes: dict[str, str]) -> None:
         number = attributes.get("r")
@@ -171,39 +180,10 @@ def _position(reference: str) -> tuple[int, int] | None:
     column = 0
     for letter in match.group(1):
         column = 26 * column + ord(letter) - 64
-    return (int(match.group(2)) - 1, column - 1) if 0 < column <= _NUM_COLUMNS else None
+    return (int(match.group(2)) - 1, column - 1) if 0 < column <= NUM_COLUMNS else None
 
 
 def _area(reference: str) -> tuple[int, int, int, int] | None:
     first, _, last = reference.replace("$", "").partition(":")
     start, end = _position(first), _position(last or first)
     return None if start is None or end is None else (*start, *end)
-
-
-def _sheet_part(path: Path, archive: zipfile.ZipFile, sheet: str) -> str:
-    """Return the name of the part that holds the sheet."""
-    names = {name.lower(): name for name in archive.namelist()}
-    identifiers: dict[str, str] = {}
-    targets: dict[str, str] = {}
-
-    def on_sheet(name: str, attributes: dict[str, str]) -> None:
-        if name.rpartition(":")[2] == "sheet" and "name" in attributes:
-            identifiers[attributes["name"]] = next((v for k, v in attributes.items() if k.endswith(":id")), "")
-
-    def on_relationship(name: str, attributes: dict[str, str]) -> None:
-        if name.rpartition(":")[2] == "Relationship":
-            targets[attributes.get("Id", "")] = attributes.get("Target", "")
-
-    for part, handler in (("xl/workbook.xml", on_sheet), ("xl/_rels/workbook.xml.rels", on_relationship)):
-        parser = expat.ParserCreate()
-        parser.StartElementHandler = handler
-        if part in names:
-            parse_part(path, archive, names[part], parser)
-    target = targets.get(identifiers.get(sheet, ""), "")
-    found = target.lstrip("/") if target.startswith("/") else posixpath.normpath(posixpath.join("xl", target))
-    if found.lower() not in names:
-        raise BadWorkbookError(
-            f"{path}: the part that holds sheet {sheet!r} is missing; "
-            "open it in a spreadsheet program and save it as .xlsx"
-        )
-    return names[found.lower()]

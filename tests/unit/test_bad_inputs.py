@@ -105,9 +105,12 @@ def test_a_cell_far_from_the_table_is_refused_without_using_the_memory(book: Pat
         ("book.parquet", b"PAR1 and no more", "cannot be read as a Parquet file"),
         ("book.csv", b"", "is empty"),
         ("book.csv", b"PK\x03\x04", "is no text"),
-        ("book.csv", "label,language,sensitive\nété,French,no\n".encode("latin-1"), "CSV UTF-8"),
+        ("book.csv", "label,language,sensitive\na,b,c\n".encode("utf-16-le"), "line 1 holds a byte 0"),
+        ("book.csv", "label,language,sensitive\na,b,c\n".encode("utf-32"), "line 1 holds a byte 0"),
+        ("book.csv", b"label,language,sensitive\na\0b,en,no\n", "line 2 holds a byte 0; save it as 'CSV UTF-8'"),
+        ("book.csv", b"x" * 200_000, "line 1 ('xxx"),
+        ("book.csv", b"label~language~sensitive\n", "cells are separated by a comma, a semicolon, a tab or |"),
         ("book.csv", b"label,language,sensitive\na,b,c,d\n", "line 2 has 4 cells"),
-        ("book.csv", b'label,language,sensitive\n"a,b,c\n', "cannot be read as delimited text"),
         ("book.doc", b"?", "is of no kind that can be read"),
         ("book", b"?", "no ending"),
     ],
@@ -138,11 +141,81 @@ def test_two_parts_of_one_name_are_refused(book: Path):
     assert "holds two parts named" in refusal(repack(book, lambda parts: parts.update({SHEET.upper(): parts[SHEET]})))
 
 
+def test_an_archive_with_a_password_is_refused(book: Path):
+    content = bytearray(book.read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # every local header, every entry of the directory
+        at = -1
+        while (at := content.find(mark, at + 1)) >= 0:
+            content[at + flags] |= 1
+    book.write_bytes(content)
+    assert "is protected by a password; save it without one" in refusal(book)
+
+
 def test_rows_out_of_order_are_refused(book: Path):
     def swap(parts: dict[str, bytes]) -> None:
         parts[SHEET] = parts[SHEET].replace(b'<row r="9"', b'<row r="3"')
 
     assert "row '3' is written out of its place" in refusal(repack(book, swap))
+
+
+def test_rows_that_one_reader_drops_are_refused(book: Path, tmp_path: Path):
+    def add_table(parts: dict[str, bytes]) -> None:
+        more = b"</sheetData><sheetData><row><c t='str'><v>lost</v></c></row></sheetData>"
+        parts[SHEET] = parts[SHEET].replace(b"</sheetData>", more)
+
+    assert "holds two tables of cells, of which readers take one" in refusal(repack(book, add_table))
+
+    def add_cdata(parts: dict[str, bytes]) -> None:
+        parts["content.xml"] = parts["content.xml"].replace(b"label 3", b"<![CDATA[label]]> 3")
+
+    ods = write_ods(tmp_path / "book.ods", [HEADER, *GOOD])
+    assert "the text near row 5 is written as CDATA, which readers drop" in refusal(repack(ods, add_cdata))
+
+
+def test_two_sheets_of_one_name_are_refused(book: Path, tmp_path: Path):
+    workbook = load_workbook(book)
+    workbook.create_sheet("other")
+    workbook.save(book)
+    name = workbook.worksheets[0].title.encode()
+
+    def rename(parts: dict[str, bytes]) -> None:
+        parts["xl/workbook.xml"] = parts["xl/workbook.xml"].replace(b'name="other"', b'name="' + name + b'"')
+
+    assert f"has several sheets named {name.decode()!r}" in refusal(repack(book, rename))
+    ods = write_ods(tmp_path / "book.ods", [HEADER, *GOOD])
+
+    def add(parts: dict[str, bytes]) -> None:
+        end = b"</table:table>"
+        parts["content.xml"] = parts["content.xml"].replace(end, end + b'<table:table table:name="labels"/>')
+
+    assert "has several sheets named 'labels'" in refusal(repack(ods, add))
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16", "ISO-8859-1"])
+def test_a_sheet_in_another_encoding_is_refused_for_readers_differ_on_it(book: Path, encoding: str):
+    def encode(parts: dict[str, bytes]) -> None:
+        text = parts[SHEET].decode().rpartition("?>")[2]
+        parts[SHEET] = f'<?xml version="1.0" encoding="{encoding}"?>{text}'.encode(encoding)
+
+    assert f"is written in '{encoding}', of which readers make different texts" in refusal(repack(book, encode))
+
+
+def test_a_sheet_of_which_one_reader_sees_nothing_is_refused(book: Path):
+    def encode(parts: dict[str, bytes]) -> None:
+        parts[SHEET] = parts[SHEET].decode().rpartition("?>")[2].encode("utf-16")
+
+    assert "two readers do not agree on row 31" in refusal(repack(book, encode))
+
+
+def test_a_table_that_is_not_on_the_first_sheet_is_told_to_be_named(book: Path):
+    workbook = load_workbook(book)
+    cover = workbook.create_sheet("cover", 0)
+    workbook.save(book)
+    remedy = "if the table is on another sheet, name it with data.sheet: 'Sheet'"
+    assert f"is empty; the first row must name the columns; {remedy}" in refusal(book)
+    cover["A1"] = "Labels of 2026"
+    workbook.save(book)
+    assert remedy in refusal(book)
 
 
 def test_a_missing_workbook_part_is_told(book: Path):
@@ -356,7 +429,7 @@ def test_an_ods_that_repeats_a_row_without_end_is_refused_within_its_memory(tmp_
             b"<table:table-cell", b'<table:table-cell table:number-columns-repeated="16000"'
         )
 
-    assert "cannot be read as a workbook" in refusal(repack(path, widen), read_memory_mib=1024)
+    assert "has more rows than data.max_rows" in refusal(repack(path, widen), read_memory_mib=1024)
 
 
 def test_a_parquet_file_that_grows_when_read_is_refused_within_its_memory(tmp_path: Path):

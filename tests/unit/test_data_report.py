@@ -1,9 +1,12 @@
+import errno
+import zipfile
 from pathlib import Path
 
 import pytest
 from openpyxl import Workbook, load_workbook
 
 from cli.main import main
+from pii_finetune.checkpoint import Checkpoint
 
 HEADER = ["label", "language", "sensitive"]
 GOOD = [[f"label {at}", "English", "yes" if at % 2 else "no"] for at in range(30)]  # rows 2 to 31
@@ -83,3 +86,36 @@ def test_comments_are_refused_for_a_file_that_cannot_hold_them(tmp_path: Path, c
     (tmp_path / "book.csv").write_text("label,language,sensitive\n")
     assert main(["validate", str(tmp_path / "book.csv"), "--fixed", str(tmp_path / "out.xlsx")]) == 2
     assert "comments can be put into an .xlsx workbook only" in capsys.readouterr().err
+
+
+def test_where_no_copy_can_be_made_the_bad_rows_are_told_all_the_same(
+    book: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with zipfile.ZipFile(book) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    del parts["[Content_Types].xml"]  # which openpyxl wants and the other readers do not
+    with zipfile.ZipFile(book, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    assert main(["validate", str(book), "--fixed", str(tmp_path / "fixed.xlsx")]) == 2
+    shown = capsys.readouterr()
+    assert "no copy with comments" in shown.out
+    assert "Rows to mend" in shown.out
+    assert "rows 32" in shown.err or "row 32" in shown.err
+    assert not (tmp_path / "fixed.xlsx").exists()
+
+
+def test_data_docs_that_cannot_be_written_are_told(
+    book: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Checkpoint, "write_docs", fail)
+    assert main(["validate", str(book), "--docs", str(tmp_path / "docs")]) == 2
+    assert "cannot be written (No space left on device); free space, or name another folder" in capsys.readouterr().err
+
+
+def test_a_file_whose_name_is_no_text_is_told_to_be_renamed(capsys: pytest.CaptureFixture[str]):
+    assert main(["validate", "\udcff.csv"]) == 2
+    assert "the file's name is not UTF-8; rename it" in capsys.readouterr().err

@@ -120,7 +120,7 @@ def test_a_file_that_is_not_there_is_told_by_name(score, tmp_path: Path, name: s
         ("a.csv", b"label\n\xe9t\xe9\n", "is not UTF-8"),
         ("a.xlsx", b"label\n", "cannot be read as an .xlsx workbook"),
         ("a.parquet", b"label\n", "cannot be read as a Parquet file"),
-        ("a.json", b"{}", "of no kind that is known"),
+        ("a.json", b"{}", "of no kind that can be read"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused_with_the_reason(score, tmp_path: Path, name: str, content: bytes, reason):
