@@ -11,7 +11,7 @@ TORCH   := $(shell grep '^torch==' requirements.lock)
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install run test check up data base fair-play bench fuzz clean
+.PHONY: help install run test check up data base fair-play bench bench-gpu fuzz clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -55,8 +55,15 @@ base: $(INSTALLED) ## pretrain data/embedded-base (wants a GPU)
 fair-play: $(INSTALLED) ## show which phrases of the pretraining text lean most to one answer
 	$(BIN)/python -m make_data.fair_play
 
-bench: $(INSTALLED) ## measure the embedded profile over three seeds
+bench: $(INSTALLED) ## quality of the embedded profile over three seeds; its training and scoring beside TRL's and generate()
 	$(BIN)/python -m benchmarks.embedded_quality
+	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.scoring
+
+bench-gpu: $(INSTALLED) ## training and scoring of the seed profile on a GPU (ARGS='--base FOLDER', or '--shape-only TOKENIZER')
+	$(BIN)/python -m benchmarks.training --profile seed --fused-steps 60 --parts steps overlay whole growth $(ARGS)
+	$(BIN)/python -m benchmarks.scoring --profile seed --repeat 3 $(ARGS)
+	$(BIN)/python -m benchmarks.fast_quality
 
 fuzz: $(INSTALLED) ## read 10,000 mutants of real workbooks: none may crash or hang a reader
 	$(BIN)/python -m benchmarks.fuzz_reader

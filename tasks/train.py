@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
-from prefect import task
+from prefect import get_run_logger, task
 
 from pii_finetune.config import RunConfig
 from pii_finetune.plots import plot_training
@@ -46,6 +46,9 @@ def _train(stage: str, config: RunConfig, run: TrackedRun, train: Callable[[Path
     with stage_run(run, stage, config):
         mlflow.log_params(getattr(config, stage).model_dump() | config.lora.model_dump())
         adapter = train(stage_folder(config, run, stage), on_update)
+        if adapter.fallback is not None:
+            mlflow.set_tag("fused_fallback", adapter.fallback)
+            get_run_logger().warning("TRL's own trainer ran instead of the fused one: %s", adapter.fallback)
         mlflow.log_artifacts(str(adapter.path), "adapter")
         mlflow.log_figure(plot_training(stage, curves["loss"], curves["eval_loss"]), "loss.png")
     return adapter
