@@ -71,7 +71,11 @@ def main() -> None:
     flags = parser.parse_args()
     settings = {"max_steps": flags.steps, "eval_steps": 10_000, "logging_steps": 1}
     config = apply_overrides(
-        embedded(), {f"{stage}.{name}": value for stage in ("sft", "dpo") for name, value in settings.items()}
+        embedded(),
+        {
+            "trainer": "trl",
+            **{f"{stage}.{name}": value for stage in ("sft", "dpo") for name, value in settings.items()},
+        },
     )
     splits = split(validate(read_workbook(config.data), None).require_valid().records, config.data)
     splits = Splits(splits.train, splits.validation[: config.sft.per_device_eval_batch_size], splits.test)

@@ -288,7 +288,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
             fontsize=10,
         )
         lines.set_xlabel("step")
-        lines.legend(frameon=False, fontsize=9)
+        lines.legend(fontsize=9, framealpha=0.9, edgecolor="none")
         lines.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
 
