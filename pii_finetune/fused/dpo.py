@@ -36,6 +36,8 @@ class FusedDPOTrainer(FusedTrainer, DPOTrainer):
         """As FusedTrainer's; what the reference says of the rows is not known yet."""
         super().use_rows(train, evaluation, settings)
         self._unasked, self._evaluation_asked = set(range(len(train))), False
+        for references in (self.references, self.evaluation_references):
+            references.fill_(torch.nan)  # a row that was never asked about must not pass for one
 
     def training_step(self, model: Any, inputs: Mapping[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """As FusedTrainer's, with the reference's log-probabilities, asked of all rows at once if all will be seen."""
