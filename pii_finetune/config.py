@@ -123,9 +123,9 @@ class FusedSettings(Section):
     """How `trainer = "fused"` goes about it; none of these changes what is learnt."""
 
     # Rows that follow one copy of the tokens all prompts start with. More share more, and attention looks at more that
-    # is masked out: 8 is fastest at batch 16 on two cores (benchmarks/training.py).
+    # is masked out: at batch 16 on two cores 8 was fastest of 1, 4, 8 and 16, by a hair.
     rows_per_sequence: int = Field(default=8, gt=0)
-    compile_layers: bool = False  # torch.compile for one decoder layer, used by all; needs CUDA and a C compiler
+    compile_layers: bool = False  # one decoder layer for all; on CUDA only, elsewhere nothing; needs a C compiler
 
 
 class EvaluationConfig(Section):

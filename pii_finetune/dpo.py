@@ -36,7 +36,7 @@ def dpo_trainer(
     """Return the trainer the configuration asks for, or TRL's and in one sentence why it cannot be the fused one."""
     tokenizer = load_tokenizer(config.base)
     model = PeftModel.from_pretrained(load_base(config.base), start, is_trainable=True)
-    fallback = why_not_fused(model, config.dpo, config)
+    fallback = why_not_fused(model, config.dpo, config) if config.trainer == "fused" else None
     fused = config.trainer == "fused" and fallback is None
     shared: dict[str, Any] = {
         "model": model,

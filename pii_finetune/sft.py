@@ -33,7 +33,7 @@ def train_sft(splits: Splits, config: RunConfig, folder: Path, on_update: OnUpda
 def sft_trainer(splits: Splits, config: RunConfig, folder: Path, on_update: OnUpdate) -> tuple[SFTTrainer, str | None]:
     """Return the trainer the configuration asks for, or TRL's and in one sentence why it cannot be the fused one."""
     tokenizer, model = load_tokenizer(config.base), load_base(config.base)
-    fallback = why_not_fused(model, config.sft, config)
+    fallback = why_not_fused(model, config.sft, config) if config.trainer == "fused" else None
     fused = config.trainer == "fused" and fallback is None
     shared: dict[str, Any] = {
         "model": model,

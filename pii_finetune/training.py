@@ -113,5 +113,4 @@ def finish(trainer: Any, config: RunConfig, folder: Path, fallback: str | None) 
         settings.base_model_name_or_path = portable_name(config.base)
     trainer.model.save_pretrained(path, selected_adapters=["default"])
     (path / "README.md").unlink(missing_ok=True)  # PEFT's empty model-card form
-    why = fallback if config.trainer == "fused" else None
-    return Adapter(path, outcome.global_step, outcome.training_loss, outcome.metrics["train_runtime"], why)
+    return Adapter(path, outcome.global_step, outcome.training_loss, outcome.metrics["train_runtime"], fallback)

@@ -22,8 +22,7 @@ class FlatParameters:
         sizes = [-(-leaf.numel() // BLOCK) * BLOCK for leaf in self.leaves]
         first = self.leaves[0]
         flat = torch.zeros(sum(sizes), dtype=first.dtype, device=first.device)
-        self._slots = list(zip(flat.split(sizes), self.leaves, strict=True))
-        for slot, leaf in self._slots:
+        for slot, leaf in zip(flat.split(sizes), self.leaves, strict=True):
             own = slot[: leaf.numel()].view_as(leaf)
             own.copy_(leaf.data)
             leaf.data = own
