@@ -1,11 +1,12 @@
 """Ways to ask a model about labels: generate() at two batch sizes, a plain forward pass, and the pass of `score`.
 
-    python -m benchmarks.scoring                                        # embedded base, two cores
-    python -m benchmarks.scoring --profile seed --shape-only TOKENIZER  # a GPU, random weights of Qwen2.5-1.5B's shape
+    python -m benchmarks.scoring                                           # embedded base, two cores
+    python -m benchmarks.scoring --profile seed --shape-only TOKENIZER     # a GPU, random weights of Qwen2.5-1.5B's shape
+    python -m benchmarks.scoring --profile seed --base data/embedded-base  # a GPU, trained weights, in bfloat16
 
 In turns, in one process; generate() gets fewer rows, for it is slow. Beside the speed stand the largest difference of
 P(yes) from the plain pass, and that of the plain pass from itself at half the batch size: what arithmetic alone does.
-Writes benchmarks/results/scoring_PROFILE.json.
+Writes benchmarks/results/scoring_PROFILE.json, with --base scoring_PROFILE_BASE.json.
 """
 
 import argparse
@@ -48,52 +49,81 @@ def ask_plainly(scorer: Scorer, questions: Sequence[Question], batch_size: int) 
     return found
 
 
-def main() -> None:
-    """Train a few steps, ask in turns, print and write the figures."""
+def generate(scorer: Scorer, some: Sequence[Question], batch_size: int) -> np.ndarray:
+    """Return P(yes) as transformers' generate() finds it, neighbours of like length together."""
+    scorer._is_qwen2, scorer._batch_size = False, batch_size  # noqa: SLF001 # as for another architecture
+    return scorer.score(some, "sft").probability
+
+
+def generate_as_rows_come(scorer: Scorer, some: Sequence[Question], batch_size: int) -> np.ndarray:
+    """Return P(yes) by generate() in the order of the workbook: the loop that most scripts have."""
+    tokenizer = scorer._tokenizer  # noqa: SLF001
+    scorer._model.set_adapter("sft")  # noqa: SLF001
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(some), batch_size):
+            prompts = [render_prompt(tokenizer, *question) for question in some[start : start + batch_size]]
+            margin, _ = scorer._generate(tokenizer(prompts)["input_ids"])  # noqa: SLF001
+            found.append(margin.sigmoid().double().cpu().numpy())
+    return np.concatenate(found)
+
+
+def unmerged(scorer: Scorer) -> Scorer:
+    """Return the scorer with its adapters beside the weights, as PEFT runs them."""
+    if scorer._merged is not None:  # noqa: SLF001
+        scorer._merged = None  # noqa: SLF001
+        scorer._model.base_model.enable_adapter_layers()  # noqa: SLF001
+    return scorer
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", choices=list(PROFILES), default="embedded")
     parser.add_argument("--base", help="a folder or hub id in place of the profile's")
     parser.add_argument("--shape-only", metavar="TOKENIZER", help="random weights of Qwen2.5-1.5B's shape")
     parser.add_argument("--records", type=Path, help="rows as JSON in place of the workbook's")
+    parser.add_argument("--steps", type=int, default=60, help="of SFT, before anything is asked")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeat", type=int, default=1, help="ask about each label so often, under another name")
     parser.add_argument("--generated", type=int, default=512, help="rows that generate() is given")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    flags = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train a few steps, ask in turns, print and write the figures."""
+    flags = arguments()
     quiet_libraries()
-    config = apply_overrides(PROFILES[flags.profile](), {"sft.max_steps": 60, "sft.save_strategy": "no"})
+    config = apply_overrides(PROFILES[flags.profile](), {"sft.max_steps": flags.steps, "sft.save_strategy": "no"})
+    name = flags.profile
     if flags.shape_only or flags.base:
         base = flags.base or random_base(flags.shape_only, Path(tempfile.mkdtemp()) / "base")
         config = apply_overrides(config, {"base.name": base})
+        name += f"_{Path(flags.base).name}" if flags.base else ""
     records = read_records(flags.records, config)
     questions = [(f"{r.label} {n}" if n else r.label, r.language) for n in range(flags.repeat) for r in records]
     adapter = train_sft(split(records, config.data), config, Path(tempfile.mkdtemp()), print_nothing)
-    scorers = {size: Scorer(config.base, {"sft": adapter.path}, size) for size in (4, config.evaluation.batch_size)}
-    wide, narrow = scorers[config.evaluation.batch_size], scorers[4]
-
-    def generate(scorer: Scorer, some: Sequence[Question]) -> np.ndarray:
-        scorer._is_qwen2 = False  # noqa: SLF001 # as for a base of another architecture: generate() answers
-        try:
-            return scorer.score(some, "sft").probability
-        finally:
-            scorer._is_qwen2 = True  # noqa: SLF001
-
-    half = config.evaluation.batch_size // 2
-    few = questions[: flags.generated // 8]
-    some = questions[: flags.generated]
+    size = config.evaluation.batch_size
+    ours = Scorer(config.base, {"sft": adapter.path}, size)
+    reference = unmerged(Scorer(config.base, {"sft": adapter.path}, size))
+    few, some = questions[: flags.generated // 8], questions[: flags.generated]
     ways: dict[str, tuple[Callable[[], np.ndarray], Sequence[Question]]] = {
-        "generate(), batch 4": (lambda: generate(narrow, few), few),
-        f"generate(), batch {2 * half}": (lambda: generate(wide, some), some),
-        f"plain forward, batch {2 * half}": (lambda: ask_plainly(wide, questions, 2 * half), questions),
-        "score, with the answer's form": (lambda: wide.score(questions, "sft").probability, questions),
-        "score": (lambda: wide.score(questions, "sft", check_format=False).probability, questions),
+        "generate(), batch 4, as rows come": (lambda: generate_as_rows_come(reference, few, 4), few),
+        "generate(), batch 4": (lambda: generate(reference, few, 4), few),
+        f"generate(), batch {size}": (lambda: generate(reference, some, size), some),
+        f"plain forward, batch {size}": (lambda: ask_plainly(reference, questions, size), questions),
+        "score, with the answer's form": (lambda: ours.score(questions, "sft").probability, questions),
+        "score": (lambda: ours.score(questions, "sft", check_format=False).probability, questions),
     }
-    plain = ask_plainly(wide, questions, 2 * half)
+    plain = ask_plainly(reference, questions, size)
     results: dict[str, Any] = {
-        "what": f"profile {flags.profile}, {config.base.quantization}, {config.base.dtype}, batch {2 * half}",
+        "what": f"profile {flags.profile}, {config.base.quantization}, {config.base.dtype}, batch {size}",
         **environment(),
         "num_questions": len(questions),
-        "plain_from_itself_at_half_the_batch": float(np.abs(ask_plainly(wide, questions, half) - plain).max()),
+        "plain_from_itself_at_half_the_batch": float(
+            np.abs(ask_plainly(reference, questions, size // 2) - plain).max()
+        ),
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     apart: dict[str, float] = {}
@@ -115,7 +145,7 @@ def main() -> None:
     text = json.dumps(results, indent=1)
     print(text)
     flags.out.mkdir(parents=True, exist_ok=True)
-    (flags.out / f"scoring_{flags.profile}.json").write_text(text + "\n", encoding="utf-8")
+    (flags.out / f"scoring_{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ _AS_DATA = str.maketrans({"<": "‹", ">": "›", '"': "”", "\n": " ", "\r": "
 
 def build_messages(label: str, language: str | None) -> list[dict[str, str]]:
     """Return the system and user turn that ask about one label, spelled out."""
-    return _messages(_question(label, language))
+    return _messages(_question(spell_out(label), language))
 
 
 def render_prompt(tokenizer: "PreTrainedTokenizerBase", label: str, language: str | None) -> str:
@@ -28,14 +28,15 @@ def render_prompt(tokenizer: "PreTrainedTokenizerBase", label: str, language: st
 
 
 def tokenize_prompts(
-    tokenizer: "PreTrainedTokenizerBase", questions: Sequence[tuple[str, str | None]]
+    tokenizer: "PreTrainedTokenizerBase", spelled: Sequence[tuple[str, str | None]]
 ) -> list[list[int]]:
-    """Return the tokens of each rendered prompt; what is the same in all is rendered and tokenised once.
+    """Return the tokens of each rendered prompt, given labels spelled out, each with its language.
 
+    What is the same in all is rendered and tokenised once.
     Special tokens end what a tokenizer may merge, so the text between the last one before the question and the first
     one after it can be tokenised by itself.
     """
-    if not questions:
+    if not spelled:
         return []
     before, after = _render(tokenizer, _messages(_PLACE)).split(_PLACE)
     special = "|".join(map(re.escape, sorted(tokenizer.all_special_tokens, key=len, reverse=True))) or "(?!)"
@@ -44,7 +45,7 @@ def tokenize_prompts(
     tail = after[found.start() :] if found else ""
     lead, trail = before[len(head) :], after.removesuffix(tail)
     first, last = tokenizer([head, tail])["input_ids"]
-    texts = [f"{lead}{_question(label, language)}{trail}" for label, language in questions]
+    texts = [f"{lead}{_question(label, language)}{trail}" for label, language in spelled]
     turns = tokenizer(texts, return_attention_mask=False)["input_ids"]  # making the masks takes as long again
     return [[*first, *turn, *last] for turn in turns]
 
@@ -52,8 +53,8 @@ def tokenize_prompts(
 _PLACE = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands in for the question in no template
 
 
-def _question(label: str, language: str | None) -> str:
-    return f'{language or UNKNOWN} field: "{spell_out(label).translate(_AS_DATA)}"'
+def _question(spelled: str, language: str | None) -> str:
+    return f'{language or UNKNOWN} field: "{spelled.translate(_AS_DATA)}"'
 
 
 def _messages(question: str) -> list[dict[str, str]]:

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
 from pii_finetune.base_model import load_base, load_tokenizer
-from pii_finetune.fused import answers
 from pii_finetune.prompt import render_prompt
 from pii_finetune.scoring import Scorer
 
@@ -55,21 +55,37 @@ def test_an_answer_does_not_depend_on_its_neighbours_in_the_batch(scorer, check_
 
 def test_what_is_shared_is_computed_once_and_each_prompt_in_one_pass_over_the_rest(config, sft, monkeypatch):
     scorer, passes = Scorer(config.base, {"sft": sft[0].path}, batch_size=6), []
-    real = answers.lay_out
-    monkeypatch.setattr(answers, "lay_out", lambda *given: passes.append((given[1], real(*given))) or passes[-1][1])
+    real = Qwen2RotaryEmbedding.forward
+    monkeypatch.setattr(
+        Qwen2RotaryEmbedding, "forward", lambda *given: passes.append(tuple(given[1].shape[:2])) or real(*given)
+    )
     scorer.score([(f"field {number}", "English") for number in range(12)], "sft", check_format=False)
-    assert len(passes) == 2
-    for num_shared, layout in passes:
-        assert num_shared > 17  # the instruction, and the name of the language
-        assert layout.tokens.shape[0] == 1
-        assert (layout.row == 0).sum() == num_shared  # once for all six
-        assert layout.tokens.shape[1] - num_shared < 6 * num_shared
+    (once, num_shared), *rest = passes
+    assert once == 1
+    assert num_shared > 17  # the instruction, and the name of the language
+    assert [num_rows for num_rows, _ in rest] == [6, 6]
+    assert all(num_own < num_shared for _, num_own in rest)
+
+
+def test_adapters_in_float32_answer_from_within_the_weights_and_leave_them_as_they_were(config, sft):
+    scorer = Scorer(config.base, {"sft": sft[0].path}, batch_size=3)
+    plain = {name: weight.clone() for name, weight in load_base(config.base).named_parameters()}
+    scorer.score(QUESTIONS, "sft")
+    held = {
+        name.replace(".base_layer", ""): weight
+        for name, weight in scorer._model.get_base_model().named_parameters()
+        if name.endswith("base_layer.weight")
+    }
+    assert held
+    assert all(not torch.equal(weight, plain[name]) for name, weight in held.items())
+    scorer.score(QUESTIONS, None)
+    assert all(torch.equal(weight, plain[name]) for name, weight in held.items())
 
 
 @pytest.mark.parametrize("check_format", [True, False])
 def test_a_question_that_comes_again_is_asked_once(scorer, monkeypatch, check_format):
     asked, real = [], scorer._ask
-    monkeypatch.setattr(scorer, "_ask", lambda prompts, check: asked.extend(prompts) or real(prompts, check))
+    monkeypatch.setattr(scorer, "_ask", lambda prompts, *given: asked.extend(prompts) or real(prompts, *given))
     again = [("first name", "English"), ("FIRST_NAME", "English"), ("firstName", "English"), ("first name", None)]
     scores = scorer.score(again, "sft", check_format)
     assert len(asked) == 2
