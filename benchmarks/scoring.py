@@ -1,7 +1,7 @@
 """Ways to ask a model about labels: generate() at two batch sizes, a plain forward pass, and the pass of `score`.
 
     python -m benchmarks.scoring                                           # embedded base, two cores
-    python -m benchmarks.scoring --profile seed --shape-only TOKENIZER     # a GPU, random weights of Qwen2.5-1.5B's shape
+    python -m benchmarks.scoring --profile seed --shape-only TOKENIZER     # a GPU, Qwen2.5-1.5B's shape, random weights
     python -m benchmarks.scoring --profile seed --base data/embedded-base  # a GPU, trained weights, in bfloat16
 
 In turns, in one process; generate() gets fewer rows, for it is slow. Beside the speed stand the largest difference of
@@ -50,7 +50,7 @@ def ask_plainly(scorer: Scorer, questions: Sequence[Question], batch_size: int) 
 
 
 def generate(scorer: Scorer, some: Sequence[Question], batch_size: int) -> np.ndarray:
-    """Return P(yes) as transformers' generate() finds it, neighbours of like length together."""
+    """Return P(yes) as found by transformers, neighbours of like length together."""
     scorer._is_qwen2, scorer._batch_size = False, batch_size  # noqa: SLF001 # as for another architecture
     return scorer.score(some, "sft").probability
 

@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -44,7 +45,7 @@ STAGES = ("sft", "dpo")
 LOG_EVERY = 5  # steps
 OVERLAY_STEPS = 50
 GROWTH_STEPS = 60
-PARTS = ("steps", "overlay", "growth", "whole")  # measured anew; what else the results file holds stays in it
+PARTS = ("steps", "overlay", "growth", "rows", "whole")  # measured anew; what else the results file holds stays in it
 COLOURS = {"TRL": "#b0b7c3", "TRL, tuned": "#7c8798", "fused": "#2563a8", "fused, compiled": "#123c69"}
 
 
@@ -215,6 +216,42 @@ def growth(config: RunConfig, splits: Splits, start: Path, batch_sizes: Sequence
     return figures
 
 
+def growth_with_rows(splits: Splits, counts: Sequence[int], base: str) -> list[dict[str, Any]]:
+    """Return the seconds of one epoch of `fast` and of scoring, all included, by the number of rows."""
+    from pii_finetune.scoring import Scorer
+
+    config = apply_overrides(
+        PROFILES["fast"](),
+        {"base.name": base, **stage_settings({"num_train_epochs": 1, "eval_steps": 1_000_000, "save_strategy": "no"})},
+    )
+    figures = []
+    for count in counts:
+        laps = range(1 + count // len(splits.train))
+        many = [replace(r, label=f"{r.label} {lap}" if lap else r.label) for lap in laps for r in splits.train][:count]
+        some, folder = Splits(tuple(many), splits.validation[:64], splits.test), Path(tempfile.mkdtemp())
+        moments = [time.perf_counter()]
+        reset_peak()
+        sft = train_sft(some, config, folder / "sft", print_nothing)
+        moments.append(time.perf_counter())
+        train_dpo(some, sft, config, folder / "dpo", print_nothing)
+        moments.append(time.perf_counter())
+        forget()
+        scorer = Scorer(config.base, {"sft": sft.path}, config.evaluation.batch_size)
+        scorer.score([(record.label, record.language) for record in many], "sft")
+        moments.append(time.perf_counter())
+        seconds = [round(after - before, 1) for before, after in pairwise(moments)]
+        figures.append(
+            {
+                "rows": count,
+                "seconds": dict(zip(("sft", "dpo", "score"), seconds, strict=True)),
+                "peak_memory_mib": peak_memory(),
+            }
+        )
+        print(figures[-1], flush=True)
+        forget()
+    return figures
+
+
 def random_base(tokenizer_folder: str, folder: Path) -> str:
     """Write a base of Qwen2.5-1.5B's shape with random weights, which take the time the real ones take."""
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
@@ -305,6 +342,7 @@ def main() -> None:
     parser.add_argument("--fused-steps", type=int, default=25)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=["steps", "overlay"], help="what to measure")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[2, 8, 32, 64, 128, 256], help="for `growth`")
+    parser.add_argument("--row-counts", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="for `rows`")
     parser.add_argument("--rows", type=int, default=2_000, help="for `whole`: rows of the recipe")
     parser.add_argument("--out", type=Path, default=RESULTS)
     flags = parser.parse_args()
@@ -327,6 +365,8 @@ def main() -> None:
         results["overlay"] = {stage: overlay(stage, ways, splits, start) for stage in STAGES}
     if "growth" in flags.parts:
         results["growth"] = growth(ways["fused"], splits, start, flags.batch_sizes)
+    if "rows" in flags.parts:
+        results["growth_with_rows"] = growth_with_rows(splits, flags.row_counts, config.base.name)
     if "whole" in flags.parts:
         some = Splits(splits.train[: flags.rows], splits.validation[: flags.rows // 10], splits.test)
         results["whole_recipe"] = whole_recipe(config, some)
