@@ -134,6 +134,7 @@ def main() -> None:
             if turn:  # the first passes cost more
                 seconds[way].append((time.perf_counter() - begun) / len(asked))
             apart[way] = float(np.abs(found - plain[: len(asked)]).max())
+            print(f"round {turn}: {way}, {len(asked) / (time.perf_counter() - begun):,.0f} rows/s", flush=True)
     results["ways"] = {
         way: {
             "rows_per_second": [round(1 / each) for each in seconds[way]],

@@ -37,7 +37,7 @@ def seed() -> RunConfig:
         lora=LoraSettings(r=16, lora_alpha=16, lora_dropout=0.1, target_modules=["q_proj", "v_proj"]),
         sft=SftSettings(**shared),
         dpo=DpoSettings(**shared, beta=0.1, loss_type=["sigmoid"]),  # beta: DPO (Rafailov et al., 2023), section 6
-        evaluation=EvaluationConfig(batch_size=256),
+        evaluation=EvaluationConfig(batch_size=1024),
         gate=GateConfig(minimum_f1=0.8),
     )
 

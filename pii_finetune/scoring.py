@@ -1,6 +1,6 @@
 """Asking a model about labels: how much it leans to yes, and whether its answer has the form it should have."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,13 @@ from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
 from pii_finetune.base_model import load_base, load_tokenizer
 from pii_finetune.config import BaseConfig
-from pii_finetune.fused.answers import answer_greedily, prefix_for
+from pii_finetune.fused.answers import answer_greedily
 from pii_finetune.fused.dequantize import dequantize_once
 from pii_finetune.fused.merged import MergedAdapters, can_be_merged
-from pii_finetune.fused.prefix_cache import PrefixCache
 from pii_finetune.labels import spell_out
 from pii_finetune.prompt import tokenize_prompts
 from pii_finetune.scores import Question, Scores
 
-_BATCHES_AT_ONCE = 8
 Answers = tuple[torch.Tensor, torch.Tensor]  # (B,) margin, (B,) whether it has the right form
 
 
@@ -55,44 +53,24 @@ class Scorer:
         """
         read_as = [(spell_out(label), language) for label, language in questions]
         distinct = list(dict.fromkeys(read_as))
-        # Neighbours in one language share the most tokens at the start, neighbours of like length need little padding.
+        # Neighbours in one language share the most tokens at the start; like lengths leave attention no gaps.
         order = sorted(range(len(distinct)), key=lambda at: (distinct[at][1] or "", len(distinct[at][0])))
-        asked: list[int] = []
         found: list[Answers] = []
         with torch.inference_mode(), self._answering_as(adapter):
-            prefix = None
-            for rows, prompts in self._batches(distinct, order):
-                if self._is_qwen2:
-                    prefix = prefix_for(self._model, prompts, prefix)
-                    found.append(self._ask(prompts, prefix, check_format))
-                else:
-                    found.append(self._generate(prompts))
-                asked += rows
+            for start in range(0, len(order), self._batch_size):
+                batch = [distinct[at] for at in order[start : start + self._batch_size]]
+                found.append(self._ask(tokenize_prompts(self._tokenizer, batch), check_format))
         margin, valid = np.zeros(len(distinct)), np.zeros(len(distinct), dtype=bool)
         if found:  # only now are the figures waited for; a GPU was given one batch after the other
-            margin[asked], valid[asked] = (torch.cat(each).cpu().numpy() for each in zip(*found, strict=True))
+            margin[order], valid[order] = (torch.cat(each).cpu().numpy() for each in zip(*found, strict=True))
         place = {key: at for at, key in enumerate(distinct)}
         back = [place[key] for key in read_as]
         return Scores(margin[back], valid[back])
 
-    def _batches(
-        self, spelled: Sequence[Question], order: Sequence[int]
-    ) -> Iterator[tuple[list[int], list[list[int]]]]:
-        """Yield batches of like length: which of the questions, and their prompts' tokens.
-
-        Tokens are made for some batches at a time: a GPU that was given those before is busy meanwhile.
-        """
-        at_once = _BATCHES_AT_ONCE * self._batch_size
-        for start in range(0, len(order), at_once):
-            some = order[start : start + at_once]
-            prompts = dict(zip(some, tokenize_prompts(self._tokenizer, [spelled[at] for at in some]), strict=True))
-            some = sorted(some, key=lambda at: (spelled[at][1] or "", len(prompts[at])))
-            for first in range(0, len(some), self._batch_size):
-                rows = some[first : first + self._batch_size]
-                yield rows, [prompts[at] for at in rows]
-
-    def _ask(self, prompts: list[list[int]], prefix: PrefixCache, check_format: bool) -> Answers:
-        said = answer_greedily(self._model, prompts, prefix, (self._yes, self._no), self._end, and_after=check_format)
+    def _ask(self, prompts: list[list[int]], check_format: bool) -> Answers:
+        if not self._is_qwen2:
+            return self._generate(prompts)
+        said = answer_greedily(self._model, prompts, (self._yes, self._no), self._end, and_after=check_format)
         return said.margin, (said.is_answer if said.ends is None else said.is_answer & said.ends).any(-1)
 
     def _answering_as(self, adapter: str | None) -> AbstractContextManager[None]:

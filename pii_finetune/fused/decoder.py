@@ -13,7 +13,6 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Model, apply_rotary_pos_emb
 
 from pii_finetune.fused.layout import Layout, visible
-from pii_finetune.fused.prefix_cache import PrefixCache
 
 
 @dataclass(frozen=True)
@@ -42,37 +41,6 @@ def hidden_where_asked(decoder: Qwen2Model, layout: Layout, start: FrozenStart |
     return decoder.norm(hidden).flatten(0, 1)
 
 
-def hidden_after(
-    decoder: Qwen2Model,
-    prefix: PrefixCache,
-    tokens: torch.Tensor,
-    positions: torch.Tensor,
-    visible: torch.Tensor,
-    asked: torch.Tensor,
-) -> torch.Tensor:
-    """Return the last hidden states (B, Q, H) of sequences that go on from one start.
-
-    Args:
-        decoder: without dropout; no gradient reaches the start.
-        prefix: the P tokens all sequences begin with.
-        tokens: (B, S) what follows it.
-        positions: (B, S) counted from the start's first token.
-        visible: (B, S, S) bool, which of these tokens each may look at; all look at the start.
-        asked: (B, Q) at which of the S.
-    """
-    hidden = decoder.embed_tokens(tokens)
-    rotary = decoder.rotary_emb(hidden, positions)
-    seen = torch.nn.functional.pad(visible, (len(prefix), 0), value=True)
-    mask = _additive(seen, hidden.dtype)
-    kept: Any = prefix
-    for layer in decoder.layers[:-1]:
-        hidden = layer(
-            hidden, attention_mask=mask, position_embeddings=rotary, position_ids=positions, past_key_values=kept
-        )
-    mask_asked = _additive(_at(seen, asked), hidden.dtype)
-    return decoder.norm(_last_layer(decoder.layers[-1], hidden, asked, mask_asked, rotary, prefix))
-
-
 def states_after(decoder: Qwen2Model, num_layers: int, layout: Layout) -> torch.Tensor:
     """Return the hidden states (G, S, H) after the lowest layers."""
     hidden = decoder.embed_tokens(layout.tokens)
@@ -95,7 +63,6 @@ def _last_layer(
     asked: torch.Tensor,
     mask: torch.Tensor,
     rotary: tuple[torch.Tensor, torch.Tensor],
-    prefix: PrefixCache | None = None,
 ) -> torch.Tensor:
     """Qwen2DecoderLayer.forward, in which keys and values cover (G, S) and all else the asked (G, Q)."""
     attention = layer.self_attn
@@ -112,8 +79,6 @@ def _last_layer(
     cos, sin = rotary
     query, _ = apply_rotary_pos_emb(query, query, _at(cos, asked), _at(sin, asked))
     _, key = apply_rotary_pos_emb(key, key, cos, sin)
-    if prefix is not None:
-        key, value = prefix.update(key, value, attention.layer_idx)
     attend = ALL_ATTENTION_FUNCTIONS[attention.config._attn_implementation]  # noqa: SLF001 # as Qwen2Attention does
     mixed, _ = attend(attention, query, key, value, mask, dropout=0.0, scaling=attention.scaling)
     hidden = hidden + attention.o_proj(mixed.flatten(2))

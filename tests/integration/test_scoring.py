@@ -5,7 +5,8 @@ from peft import PeftModel
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
 from pii_finetune.base_model import load_base, load_tokenizer
-from pii_finetune.prompt import render_prompt
+from pii_finetune.fused.layout import shared_start
+from pii_finetune.prompt import render_prompt, tokenize_prompts
 from pii_finetune.scoring import Scorer
 
 pytestmark = pytest.mark.slow
@@ -53,18 +54,19 @@ def test_an_answer_does_not_depend_on_its_neighbours_in_the_batch(scorer, check_
     assert np.abs(together - alone).max() <= 1e-5
 
 
-def test_what_is_shared_is_computed_once_and_each_prompt_in_one_pass_over_the_rest(config, sft, monkeypatch):
+def test_what_is_shared_is_run_once_and_nothing_is_padding(config, sft, monkeypatch):
     scorer, passes = Scorer(config.base, {"sft": sft[0].path}, batch_size=6), []
     real = Qwen2RotaryEmbedding.forward
     monkeypatch.setattr(
-        Qwen2RotaryEmbedding, "forward", lambda *given: passes.append(tuple(given[1].shape[:2])) or real(*given)
+        Qwen2RotaryEmbedding, "forward", lambda *given: passes.append(given[1].shape[:2].numel()) or real(*given)
     )
-    scorer.score([(f"field {number}", "English") for number in range(12)], "sft", check_format=False)
-    (once, num_shared), *rest = passes
-    assert once == 1
+    questions = [(f"{number} {'and more ' * number}", "English") for number in range(12)]
+    scorer.score(questions, "sft", check_format=False)
+    prompts = tokenize_prompts(scorer._tokenizer, questions)
+    num_shared = shared_start(prompts)
     assert num_shared > 17  # the instruction, and the name of the language
-    assert [num_rows for num_rows, _ in rest] == [6, 6]
-    assert all(num_own < num_shared for _, num_own in rest)
+    assert len(passes) == 2
+    assert sum(passes) == 2 * num_shared + sum(len(prompt) - num_shared for prompt in prompts)
 
 
 def test_adapters_in_float32_answer_from_within_the_weights_and_leave_them_as_they_were(config, sft):
