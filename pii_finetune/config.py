@@ -90,8 +90,9 @@ class TrainingSection(Section):
     optim: str
     eval_steps: int = Field(gt=0)
     logging_steps: int = Field(default=10, gt=0)
-    save_strategy: Literal["epoch", "no"] = "epoch"
-    save_total_limit: int = Field(default=1, gt=0)
+    save_strategy: Literal["steps", "epoch", "no"] = "steps"
+    save_steps: int = Field(default=50, gt=0)  # steps that a kill may cost; a multiple of logging_steps
+    save_total_limit: int = Field(default=2, gt=0)
     gradient_checkpointing: bool
 
     @model_validator(mode="after")

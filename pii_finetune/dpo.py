@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 
 from pii_finetune.base_model import load_base, load_tokenizer
+from pii_finetune.checkpoints import WholeCheckpoints
 from pii_finetune.config import RunConfig
 from pii_finetune.fused.dpo import FusedDPOTrainer
 from pii_finetune.fused.fallback import why_not_fused
@@ -18,6 +19,10 @@ from pii_finetune.prompt import render_prompt
 from pii_finetune.records import Record
 from pii_finetune.splits import Splits
 from pii_finetune.training import Adapter, OnUpdate, UpdateCallback, finish, trainer_arguments
+
+
+class WholeDPOTrainer(WholeCheckpoints, DPOTrainer):
+    """TRL's, with checkpoints that are whole or not there."""
 
 
 def train_dpo(splits: Splits, sft: Adapter, config: RunConfig, folder: Path, on_update: OnUpdate) -> Adapter:
@@ -50,7 +55,7 @@ def dpo_trainer(
         train, validation = (tokenize(side, tokenizer, answers) for side in (splits.train, splits.validation))
         trainer.use_rows(train, validation, config.fused)
     else:
-        trainer = DPOTrainer(
+        trainer = WholeDPOTrainer(
             train_dataset=dpo_rows(splits.train, tokenizer),
             eval_dataset=dpo_rows(splits.validation, tokenizer),
             **shared,

@@ -25,7 +25,6 @@ def seed() -> RunConfig:
         learning_rate=2e-4,  # QLoRA (Dettmers et al., 2023), table 9: 2e-4 for models up to 13B
         optim="paged_adamw_8bit",
         eval_steps=50,
-        save_strategy="epoch",
         gradient_checkpointing=True,
     ).model_dump()
     return RunConfig(

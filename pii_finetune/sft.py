@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from pii_finetune.base_model import load_base, load_tokenizer
+from pii_finetune.checkpoints import WholeCheckpoints
 from pii_finetune.config import RunConfig
 from pii_finetune.fused.fallback import why_not_fused
 from pii_finetune.fused.rows import tokenize
@@ -18,6 +19,10 @@ from pii_finetune.prompt import render_prompt
 from pii_finetune.records import Record
 from pii_finetune.splits import Splits
 from pii_finetune.training import Adapter, OnUpdate, UpdateCallback, finish, trainer_arguments
+
+
+class WholeSFTTrainer(WholeCheckpoints, SFTTrainer):
+    """TRL's, with checkpoints that are whole or not there."""
 
 
 def train_sft(splits: Splits, config: RunConfig, folder: Path, on_update: OnUpdate) -> Adapter:
@@ -48,7 +53,7 @@ def sft_trainer(splits: Splits, config: RunConfig, folder: Path, on_update: OnUp
         train, validation = (tokenize(side, tokenizer, answers) for side in (splits.train, splits.validation))
         trainer.use_rows(train, validation, config.fused)
     else:
-        trainer = SFTTrainer(
+        trainer = WholeSFTTrainer(
             train_dataset=sft_rows(splits.train, tokenizer),
             eval_dataset=sft_rows(splits.validation, tokenizer),
             **shared,

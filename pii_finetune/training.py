@@ -1,10 +1,11 @@
 """What SFT and DPO share: arguments for TRL's trainers, metrics as they come, and the adapter that is left."""
 
+import logging
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ import trl.trainer.utils
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pii_finetune.base_model import portable_name
+from pii_finetune.checkpoints import newest_whole
 from pii_finetune.config import RunConfig, TrainingSection
-from pii_finetune.errors import TrainingDivergedError
+from pii_finetune.errors import TrainingDivergedError, TrainingStoppedError
+from pii_finetune.stopping import StopCallback, stopping_on_sigterm
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,8 @@ class Adapter:
     train_loss: float
     seconds: float
     fallback: str | None = None  # why TRL's trainer ran although the fused one was asked for
+    # "loss" and "eval_loss" by step, from the first step on, also of what was trained before an interruption
+    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,14 +110,35 @@ def projecting_answers_only() -> Iterator[None]:
 
 
 def finish(trainer: Any, config: RunConfig, folder: Path, fallback: str | None) -> Adapter:
-    """Train, then save the adapter alone: no optimizer, no reference copy, no pickled arguments."""
+    """Train, from the newest whole checkpoint if there is one, then save the adapter alone.
+
+    No optimizer, no reference copy, no pickled arguments.
+
+    Raises:
+        TrainingStoppedError: SIGTERM came; a checkpoint was written where there was time for one.
+    """
     trainer.remove_callback(PrinterCallback)  # the updates say it already
-    with projecting_answers_only():
-        outcome = trainer.train()
+    stop = StopCallback()
+    trainer.add_callback(stop)
+    checkpoint, skipped = newest_whole(folder / "checkpoints")
+    for line in skipped:
+        _LOGGER.warning("%s", line)
+    if checkpoint is not None:
+        _LOGGER.info("going on from %s", checkpoint.name)
+    with projecting_answers_only(), stopping_on_sigterm(stop):
+        outcome = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if trainer.state.global_step < trainer.state.max_steps:
+        raise TrainingStoppedError(
+            f"stopped by SIGTERM after step {trainer.state.global_step} of {trainer.state.max_steps}; "
+            "a rerun of the same data and settings goes on from there"
+        )
     path = folder / "adapter"
     shutil.rmtree(path, ignore_errors=True)
     for settings in trainer.model.peft_config.values():
         settings.base_model_name_or_path = portable_name(config.base)
     trainer.model.save_pretrained(path, selected_adapters=["default"])
     (path / "README.md").unlink(missing_ok=True)  # PEFT's empty model-card form
-    return Adapter(path, outcome.global_step, outcome.training_loss, outcome.metrics["train_runtime"], fallback)
+    history = trainer.state.log_history
+    curves = {key: [(each["step"], each[key]) for each in history if key in each] for key in ("loss", "eval_loss")}
+    seconds = outcome.metrics["train_runtime"]
+    return Adapter(path, outcome.global_step, outcome.training_loss, seconds, fallback, curves)

@@ -13,9 +13,9 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from transformers import Trainer
 from transformers.trainer_utils import speed_metrics
 
+from pii_finetune.checkpoints import WholeCheckpoints
 from pii_finetune.config import FusedSettings
 from pii_finetune.fused.decoder import FrozenStart, num_frozen_layers, states_after
 from pii_finetune.fused.dequantize import dequantize_once
@@ -31,7 +31,7 @@ _ROWS_WITHOUT_GRADIENT = {"cuda": 512, "cpu": 64}  # a pass keeps nothing for a 
 _LARGEST_TABLE_BYTES = 2**30
 
 
-class FusedTrainer(Trainer):
+class FusedTrainer(WholeCheckpoints):
     """What FusedSFTTrainer and FusedDPOTrainer share; mixed in before TRL's trainer."""
 
     # What the sum of losses is divided by: SFT's answer tokens of all batches that are accumulated, or DPO's rows.

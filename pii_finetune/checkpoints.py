@@ -1,0 +1,133 @@
+"""Checkpoints that are whole or not there.
+
+Trainer writes checkpoint-N in place; a kill or a full disk leaves part of one, which the next start would take for the
+newest. Here it is written into a folder that no start looks at, synced, listed with hashes in a manifest inside it and
+then renamed. A start takes the newest one that is as its manifest says.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers import Trainer
+
+from pii_finetune.errors import TamperedModelError
+from pii_finetune.manifest import FileDigest, digest, verify_contents, walk
+
+MANIFEST = "checkpoint.json"
+_ASIDE = "being-written"
+_LOGGER = logging.getLogger(__name__)
+
+
+class WholeCheckpoints(Trainer):
+    """Mixed in before a trainer: the same checkpoints, but whole or not there; a full disk does not end the training."""
+
+    model: Any
+    _aside: Path | None = None
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._aside or super()._get_output_dir(trial))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self.args.output_dir or ".")
+        aside = folder / _ASIDE
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            self._aside = aside
+            super()._save_checkpoint(model, trial)
+            written = aside / f"checkpoint-{self.state.global_step}"
+            (written / "training_args.bin").unlink(missing_ok=True)  # a pickle that no resume reads
+            _seal(written)
+            target = folder / written.name
+            shutil.rmtree(target, ignore_errors=True)  # one that did not verify, else the training would be past it
+            written.rename(target)
+            _sync(folder)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            if not _is_of_the_disk(error):
+                raise
+            shutil.rmtree(aside, ignore_errors=True)
+            _LOGGER.warning("%s", self._not_saved(folder, error))
+        else:
+            shutil.rmtree(aside, ignore_errors=True)
+            for old in list(_newest_first(folder))[self.args.save_total_limit or 1 :]:
+                shutil.rmtree(old, ignore_errors=True)
+        finally:
+            self._aside = None
+
+    def _not_saved(self, folder: Path, error: Exception) -> str:
+        trained = [p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad]
+        needed = 4 * sum(trained)  # weights, two moments of Adam, and a reference or what else there is
+        kept = next(_newest_first(folder), None)
+        return (
+            f"step {self.state.global_step}: no checkpoint could be written to {folder} ({_first_line(error)}): "
+            f"{shutil.disk_usage(folder).free:,} bytes are free there and about {needed:,} needed; the training goes "
+            f"on, and a restart would go back to {kept.name if kept else 'the start'}. Make room there"
+        )
+
+
+def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
+    """Return the newest checkpoint in the folder that is as it was written, and why each newer one is not."""
+    skipped: list[str] = []
+    for checkpoint in _newest_first(folder):
+        try:
+            _verify(checkpoint)
+        except (TamperedModelError, OSError, ValueError) as error:
+            skipped.append(f"{checkpoint.name} is skipped: {_first_line(error).partition('; take an untouched')[0]}")
+        else:
+            return checkpoint, skipped
+    return None, skipped
+
+
+def _newest_first(folder: Path) -> Iterator[Path]:
+    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    return iter(sorted(found, key=lambda path: -int(path.name.removeprefix("checkpoint-"))))
+
+
+def _seal(checkpoint: Path) -> None:
+    """Write the manifest, and have all of it on the disk."""
+    files = {}
+    for path in walk(checkpoint, checkpoint):
+        _sync(path)
+        files[path.relative_to(checkpoint).as_posix()] = asdict(digest(path))
+    (checkpoint / MANIFEST).write_text(json.dumps(files, indent=2), encoding="utf-8")
+    _sync(checkpoint / MANIFEST)
+    for path in (*(each for each in checkpoint.rglob("*") if each.is_dir()), checkpoint):
+        _sync(path)
+
+
+def _verify(checkpoint: Path) -> None:
+    manifest = checkpoint / MANIFEST
+    if not manifest.is_file():
+        raise ValueError(f"it has no {MANIFEST}, so it was not written to its end")
+    files = {name: FileDigest(**each) for name, each in json.loads(manifest.read_text(encoding="utf-8")).items()}
+    for name in files:
+        if not (checkpoint / name).is_file():
+            raise ValueError(f"{name} is missing")
+    verify_contents(checkpoint, files)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """Whether writing failed: torch and safetensors say so by errors of their own."""
+    told = str(error)
+    return isinstance(error, OSError | SafetensorError) or "PytorchStreamWriter" in told or "inline_container" in told
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).strip().partition("\n")[0][:200]
