@@ -11,6 +11,7 @@ from mlflow.entities import Run
 from pii_finetune.tracking import configure_tracking
 
 _CLOCK_SECONDS = 2.0
+_RUNNING = "attributes.status = 'RUNNING'"
 
 
 def close_dead_runs(is_running: Callable[[str], bool]) -> list[str]:
@@ -26,23 +27,30 @@ def close_dead_runs(is_running: Callable[[str], bool]) -> list[str]:
     client = MlflowClient()
     experiments = [each.experiment_id for each in client.search_experiments()]
     running: list[Run] = []
-    token = None
-    while token is not None or not running:
-        page = client.search_runs(experiments, "attributes.status = 'RUNNING'", page_token=token)
+    page = client.search_runs(experiments, _RUNNING)
+    running += page
+    while page.token:
+        page = client.search_runs(experiments, _RUNNING, page_token=page.token)
         running += page
-        token = page.token or None
-        if token is None:
-            break
     parents = [run for run in running if "mlflow.parentRunId" not in run.data.tags]
     dead = {run.info.run_id for run in parents if _is_dead(run, is_running)}
     for run in running:
         parent = run.data.tags.get("mlflow.parentRunId")
-        ended = parent is not None and parent not in {each.info.run_id for each in parents} and _has_ended(client, parent)
-        if parent in dead or ended:
+        if parent is not None and (parent in dead or _has_ended(client, parent)):
             client.set_terminated(run.info.run_id, "KILLED")
     for run_id in dead:  # last: a reconciler that dies between finds the parent again
         client.set_terminated(run_id, "KILLED")
     return sorted(dead)
+
+
+def is_dead_here(flow_run_id: str) -> bool:
+    """Return whether a process of this host ran that flow run, and is gone."""
+    configure_tracking()
+    client = MlflowClient()
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    of_it = client.search_runs(experiments, f"tags.prefect_flow_run_id = '{flow_run_id}'")
+    here = [run for run in of_it if _names_process_here(run)]
+    return bool(here) and all(_is_dead(run, lambda _: False) for run in here)
 
 
 def is_alive(pid: int, started: float) -> bool:
@@ -55,10 +63,15 @@ def is_alive(pid: int, started: float) -> bool:
 
 def _is_dead(run: Run, is_running: Callable[[str], bool]) -> bool:
     tags = run.data.tags
-    if tags.get("host") == socket.gethostname() and {"pid", "process_started"} <= set(tags):
+    if _names_process_here(run):
         return not is_alive(int(tags["pid"]), float(tags["process_started"]))
     flow_run_id = tags.get("prefect_flow_run_id")
     return flow_run_id is not None and not is_running(flow_run_id)
+
+
+def _names_process_here(run: Run) -> bool:
+    tags = run.data.tags
+    return tags.get("host") == socket.gethostname() and {"pid", "process_started"} <= set(tags)
 
 
 def _has_ended(client: MlflowClient, run_id: str) -> bool:

@@ -78,8 +78,6 @@ def _resume(resumer: Any) -> AutomationCore:
             threshold=1,
         ),
         actions=[
-            RunDeployment(
-                source="selected", deployment_id=resumer, parameters={"flow_run_id": "{{ flow_run.id }}"}
-            )
+            RunDeployment(source="selected", deployment_id=resumer, parameters={"flow_run_id": "{{ flow_run.id }}"})
         ],
     )

@@ -32,7 +32,9 @@ def schedule_next(flow_run_id: UUID) -> UUID | None:
         logger.info("%s was started by hand, without a deployment: start it again to resume it", crashed.name)
         return None
     if attempt > most:
-        logger.warning("%s crashed after %d resumed attempts: look at its log, then start it by hand", crashed.name, most)
+        logger.warning(
+            "%s crashed after %d resumed attempts: look at its log, then start it by hand", crashed.name, most
+        )
         return None
     delay = timedelta(seconds=float(os.environ.get("PII_FINETUNE_RESUME_DELAY_SECONDS", "60")) * 2 ** (attempt - 1))
     # Tags say what a run is of (a watcher's attempt, which rows) and count; those of before stay.

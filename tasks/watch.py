@@ -8,6 +8,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
@@ -82,8 +83,8 @@ def start_once(parameters: dict[str, Any], source: str, settings: str, fingerpri
 def _last_attempt(settings: str) -> tuple[UUID | None, str | None]:
     filters = FlowRunFilter.model_validate({"tags": {"all_": ["pii-watch", _settings_tag(settings)]}})
     with get_client(sync_client=True) as client:
-        runs = client.read_flow_runs(flow_run_filter=filters, limit=200)
-        # An attempt may be resumed by a run with its tags, and scheduled runs have no start time: the newest made counts.
+        runs = client.read_flow_runs(flow_run_filter=filters, sort=FlowRunSort.EXPECTED_START_TIME_DESC)
+        # A resumed attempt has the tags of the first one: the newest made counts.
         newest = max(runs, key=lambda run: run.created.timestamp() if run.created else 0, default=None)
     if newest is None:
         return None, None

@@ -27,7 +27,11 @@ def _training():
 
 def started(path) -> list:
     with get_client(sync_client=True) as client:
-        return [run for run in client.read_flow_runs() if run.parameters.get("data") == str(path)]
+        return [
+            run
+            for run in client.read_flow_runs()
+            if "pii-watch" in run.tags and run.parameters.get("data") == str(path)
+        ]
 
 
 def look(path, **settings):
