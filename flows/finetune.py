@@ -8,8 +8,8 @@ from pii_finetune.evaluation import EvaluationReport
 from pii_finetune.gate import Decision
 from pii_finetune.quiet import quiet_libraries
 from pii_finetune.tracking import TrackedRun
-from tasks.evaluate import check_production, evaluate_models
 from tasks.data_age import check_data_is_newest, note_source
+from tasks.evaluate import check_production, evaluate_models
 from tasks.logs import show_user_errors_plainly
 from tasks.prepare import check_settings, compare_with_production, prepare_splits, read_unseen, validate_workbook
 from tasks.promote import RegisteredPair, decide_promotion, promote_models, register_models, write_report

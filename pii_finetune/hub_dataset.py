@@ -16,7 +16,7 @@ def is_hub_dataset(source: str) -> bool:
 
 
 def absolute_source(source: str) -> str:
-    """Return a file's absolute path, which means the same wherever it is read, and a dataset's name or a URL as it is."""
+    """Return a file's absolute path, the same wherever it is read, and a dataset's name or a URL as it is."""
     return source if is_hub_dataset(source) or "://" in source else os.path.abspath(source)  # noqa: PTH100  resolve() fails on a loop of links
 
 

@@ -2,6 +2,7 @@
 
 import os
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from prefect import task
@@ -39,7 +40,7 @@ def schedule_next(flow_run_id: UUID) -> UUID | None:
     delay = timedelta(seconds=float(os.environ.get("PII_FINETUNE_RESUME_DELAY_SECONDS", "60")) * 2 ** (attempt - 1))
     # Tags say what a run is of (a watcher's attempt, which rows) and count; those of before stay.
     tags = [tag for tag in crashed.tags if not tag.startswith(_TAG)]
-    started = run_deployment(
+    started: Any = run_deployment(  # typed as either kind of function; in a task it is the plain one
         crashed.deployment_id,
         parameters=crashed.parameters,
         scheduled_time=datetime.now(UTC) + delay,

@@ -63,7 +63,7 @@ def start_once(parameters: dict[str, Any], source: str, settings: str, fingerpri
         )
         return None
     key = attempt_key(settings, fingerprint, f"forced by {flow_run.get_id()}" if force else str(last_id))
-    started = run_deployment(
+    started: Any = run_deployment(  # typed as either kind of function; in a task it is the plain one
         TRAINING,
         parameters=parameters,
         idempotency_key=key,
