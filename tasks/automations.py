@@ -57,7 +57,10 @@ def _silent(within: timedelta) -> AutomationCore:
         ),
         actions=[
             ChangeFlowRunState(
-                state=StateType.CRASHED, name="Crashed", message="No heartbeat: the process, or its host, is gone."
+                force=False,
+                state=StateType.CRASHED,
+                name="Crashed",
+                message="No heartbeat: the process, or its host, is gone.",
             )
         ],
     )
@@ -77,7 +80,13 @@ def _resume(resumer: Any) -> AutomationCore:
             expect={"prefect.flow-run.Crashed"},
             threshold=1,
         ),
+        # Prefect turns an expression into JSON, which a UUID is not: hence `| string`.
         actions=[
-            RunDeployment(source="selected", deployment_id=resumer, parameters={"flow_run_id": "{{ flow_run.id }}"})
+            RunDeployment(
+                source="selected",
+                deployment_id=resumer,
+                parameters={"flow_run_id": "{{ flow_run.id | string }}"},
+                job_variables=None,
+            )
         ],
     )
