@@ -12,7 +12,12 @@ _WORDS = {"green": "ok", "yellow": "note", "red": "mend"}
 
 def doctor() -> int:
     """Show every check; exit code 1 if one is red."""
-    checks = [*examine(), _prefect()]
+    prefect = _prefect()
+    checks = [*examine(), prefect]
+    if os.environ.get("PREFECT_API_URL") and prefect.level != "red":
+        from cli.doctor_prefect import examine_server
+
+        checks += examine_server()
     table = Table(box=None, pad_edge=False)
     for column in ("", "what", "found", "what to do"):
         table.add_column(column)

@@ -83,6 +83,15 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_data_command(commands.add_parser("data", help="build a workbook from data of another form"))
 
+    reconcile = commands.add_parser("reconcile", help="close runs in Prefect and MLflow whose process is gone")
+    reconcile.add_argument(
+        "--only-worker",
+        action="store_true",
+        help="no other machine runs flows of this server: a run without a process here has none",
+    )
+    commands.add_parser(
+        "automate", help="create or update the automations that crash silent runs and resume crashed ones"
+    )
     commands.add_parser("doctor", help="show what this machine has and what is missing")
     return parser
 
@@ -245,6 +254,18 @@ def _examine(_: argparse.Namespace) -> int:
     return doctor()
 
 
+def _reconcile(options: argparse.Namespace) -> int:
+    from cli.reconcile import close_dead
+
+    return close_dead(options.only_worker)
+
+
+def _automate(_: argparse.Namespace) -> int:
+    from cli.automate import automate
+
+    return automate()
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "validate": _validate,
@@ -255,6 +276,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "history": _show_history,
     "repair": _repair,
     "data": _build_data,
+    "reconcile": _reconcile,
+    "automate": _automate,
     "doctor": _examine,
 }
 

@@ -22,7 +22,7 @@ PREFECT_PORT = int(os.environ.get("PREFECT_PORT", "4200"))
 MLFLOW_PORT = int(os.environ.get("MLFLOW_PORT", "5000"))
 WORK_POOL = "gpu"
 _START_SECONDS = 120
-_STOP_SECONDS = 15
+_STOP_SECONDS = 60  # more than the worker gives its runs to write a checkpoint
 _BIN = Path(sys.executable).parent
 
 console = Console(highlight=False)
@@ -39,6 +39,9 @@ class Stack:
             "PREFECT_API_URL": self.prefect_api,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_CLI_PROMPT": "false",
+            # In memory, the default, leases die with the server, and with them the healthy runs that held them.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": os.environ.get("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30"),
             "PII_FINETUNE_ROOT": str(ROOT),
             "MLFLOW_TRACKING_URI": self.mlflow,
             # The worker promotes through the server, a person beside it straight in the store: one lock for both.
@@ -61,7 +64,9 @@ class Stack:
         self._wait_for("mlflow", f"{self.mlflow}/health")
         self._call("work-pool", "create", WORK_POOL, "--type", "process", "--overwrite")
         self._call("deploy", "--all", "--prefect-file", str(ROOT / "prefect.yaml"))
-        self._spawn("worker", [str(_BIN / "prefect"), "worker", "start", "--pool", WORK_POOL, "--name", "local"])
+        self._run("cli.main", "automate")
+        self._run("cli.main", "reconcile", "--only-worker")
+        self._spawn("worker", [sys.executable, "-m", "cli.worker", "--pool", WORK_POOL, "--name", "local"])
 
     def watch(self) -> None:
         """Return when a process ends by itself."""
@@ -118,8 +123,14 @@ class Stack:
             time.sleep(0.3)
 
     def _call(self, *arguments: str) -> None:
+        self._complete([str(_BIN / "prefect"), "--no-prompt", *arguments])
+
+    def _run(self, module: str, *arguments: str) -> None:
+        self._complete([sys.executable, "-m", module, *arguments])
+
+    def _complete(self, command: list[str]) -> None:
         done = subprocess.run(
-            [str(_BIN / "prefect"), "--no-prompt", *arguments],
+            command,
             cwd=ROOT,
             env=self._environment,
             capture_output=True,
@@ -127,7 +138,7 @@ class Stack:
             check=False,
         )
         if done.returncode:
-            raise RuntimeError(f"prefect {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
 
 
 def _is_taken(port: int) -> bool:

@@ -8,6 +8,7 @@ from pii_finetune.evaluation import EvaluationReport
 from pii_finetune.gate import Decision
 from pii_finetune.quiet import quiet_libraries
 from pii_finetune.tracking import TrackedRun
+from tasks.data_age import check_data_is_newest, note_source
 from tasks.evaluate import check_production, evaluate_models
 from tasks.logs import show_user_errors_plainly
 from tasks.prepare import check_settings, compare_with_production, prepare_splits, read_unseen, validate_workbook
@@ -32,6 +33,7 @@ def finetune(profile: str = "embedded", data: str | None = None, overrides: dict
     config = check_settings(profile, data, overrides)
     with tracked_run(config) as run:
         check_production()
+        mark = note_source(config)
         workbook = validate_workbook(config, run)
         compare_with_production(workbook, run)
         unseen = read_unseen(config)
@@ -40,7 +42,8 @@ def finetune(profile: str = "embedded", data: str | None = None, overrides: dict
         dpo = train_dpo(config, splits, sft, run)
         evaluated = evaluate_models(config, splits, unseen, sft, dpo, run)
         decision = decide_promotion(config, evaluated, run)
-        write_report(config, workbook, splits, evaluated, decision, run)
+        newest = check_data_is_newest(config, workbook, mark, run)
+        write_report(config, workbook, splits, evaluated, decision, run, newest)
         pair = register_models(config, {"sft": sft, "dpo": dpo}, workbook, splits, evaluated, decision, run)
         if decision.promote:
             promote_models(pair, evaluated, decision)

@@ -16,8 +16,8 @@ def is_hub_dataset(source: str) -> bool:
 
 
 def absolute_source(source: str) -> str:
-    """Return a file's absolute path, so that it means the same wherever it is read, and a dataset's name as it is."""
-    return source if is_hub_dataset(source) else os.path.abspath(source)  # noqa: PTH100  resolve() fails on a loop of links
+    """Return a file's absolute path, the same wherever it is read, and a dataset's name or a URL as it is."""
+    return source if is_hub_dataset(source) or "://" in source else os.path.abspath(source)  # noqa: PTH100  resolve() fails on a loop of links
 
 
 def download_split(source: str, split: str | None, folder: Path) -> tuple[Path, str]:

@@ -37,6 +37,7 @@ class RunFacts:
     provenance: Mapping[str, str]  # where it comes from: commit, run, versions
     recipe: Mapping[str, str]  # settings
     changed_rules: Mapping[str, str]  # rules of the gate that are not as the profile has them
+    data_is_newest: bool = True  # False: the source held other rows when the run ended
 
 
 def render_run_report(facts: RunFacts) -> str:

@@ -12,6 +12,7 @@ from pii_finetune.hub_dataset import is_hub_dataset
 from pii_finetune.overrides import apply_overrides, flatten
 from pii_finetune.paths import resolve
 from pii_finetune.profiles import PROFILES
+from pii_finetune.remote_file import describe_remote, is_remote
 
 
 def build_config(profile: str, data: str | None, overrides: Mapping[str, Any]) -> RunConfig:
@@ -44,7 +45,9 @@ def configure_run(profile: str, data: str | None, overrides: Mapping[str, Any]) 
     """
     config = build_config(profile, data, overrides)
     source = config.data.workbook
-    if not is_hub_dataset(source) and not (workbook := resolve(source)).is_file():
+    if is_remote(source):
+        describe_remote(source)
+    elif not is_hub_dataset(source) and not (workbook := resolve(source)).is_file():
         problem = "is not a file" if workbook.exists() else "there is no such file"
         raise BadWorkbookError(f"{workbook}: {problem}; give the workbook with --data FILE (data.workbook)")
     for name, path in (("data.unseen", config.data.unseen), ("data.frozen_test", config.data.frozen_test)):

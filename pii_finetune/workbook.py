@@ -11,6 +11,7 @@ from pii_finetune.errors import BadWorkbookError
 from pii_finetune.hub_dataset import download_split, is_hub_dataset
 from pii_finetune.isolation import read_isolated
 from pii_finetune.paths import resolve
+from pii_finetune.remote_file import download_remote, is_remote
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ def read_workbook(config: DataConfig) -> Table:
     """
     if is_hub_dataset(config.workbook):
         return _read_hub_dataset(config)
+    if is_remote(config.workbook):
+        with TemporaryDirectory(prefix="pii-finetune-remote-") as folder:
+            return _read_file(download_remote(config.workbook, Path(folder)), config)
     path = resolve(config.workbook)
     if not path.exists():
         raise BadWorkbookError(f"{path}: there is no such file; check the path")

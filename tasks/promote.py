@@ -71,6 +71,7 @@ def write_report(
     evaluated: Evaluated,
     decision: Decision,
     run: TrackedRun,
+    data_is_newest: bool,
 ) -> None:
     """Keep the one page that says why this model is in production, or not, in MLflow, and link to it."""
     facts = RunFacts(
@@ -82,6 +83,7 @@ def write_report(
         provenance=_origin(config, run),
         recipe=describe_recipe(config),
         changed_rules=changed_rules(config),
+        data_is_newest=data_is_newest,
     )
     with parent_run(run):
         mlflow.log_text(render_run_report(facts), "report.html")

@@ -1,0 +1,92 @@
+"""What Prefect's server does by itself about runs that die: made, or brought up to date, by name."""
+
+import os
+from datetime import timedelta
+from typing import Any
+
+from prefect.client.orchestration import get_client
+from prefect.events.actions import ChangeFlowRunState, RunDeployment
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.states import StateType
+
+SILENT = "pii-finetune: a silent run is crashed"
+RESUME = "pii-finetune: a crashed run is resumed"
+NAMES = (SILENT, RESUME)
+RESUMER = "pii-resume/main"
+
+_HEARTBEAT = "prefect.flow-run.heartbeat"
+_ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed")}
+_RUN: dict[str, Any] = {"prefect.resource.id": "prefect.flow-run.*"}
+
+
+def ensure_automations() -> None:
+    """Create both automations, or update those of these names; the deployments must be there.
+
+    PII_FINETUNE_SILENT_SECONDS says how long a run may be silent, by default 90: three heartbeats of 30 s.
+    """
+    with get_client(sync_client=True) as client:
+        resumer = client.read_deployment_by_name(RESUMER).id
+        silent = timedelta(seconds=float(os.environ.get("PII_FINETUNE_SILENT_SECONDS", "90")))
+        for automation in (_silent(silent), _resume(resumer)):
+            existing = client.read_automations_by_name(automation.name)
+            if existing:
+                client.update_automation(existing[0].id, automation)
+            else:
+                client.create_automation(automation)
+
+
+def missing_automations() -> list[str]:
+    """Return the names of those that are not there, or not enabled."""
+    with get_client(sync_client=True) as client:
+        return [name for name in NAMES if not any(each.enabled for each in client.read_automations_by_name(name))]
+
+
+def _silent(within: timedelta) -> AutomationCore:
+    return AutomationCore(
+        name=SILENT,
+        description="Its heartbeats ended and no final state came: its process or its host is gone.",
+        trigger=EventTrigger(
+            posture=Posture.Proactive,
+            match=ResourceSpecification(_RUN),
+            for_each={"prefect.resource.id"},
+            after={_HEARTBEAT},
+            expect={_HEARTBEAT, *_ENDED},
+            threshold=1,
+            within=within,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                force=False,
+                state=StateType.CRASHED,
+                name="Crashed",
+                message="No heartbeat: the process, or its host, is gone.",
+            )
+        ],
+    )
+
+
+def _resume(resumer: Any) -> AutomationCore:
+    return AutomationCore(
+        name=RESUME,
+        description="Starts pii-resume/main, which counts the attempts and waits longer before each.",
+        trigger=EventTrigger(
+            posture=Posture.Reactive,
+            match=ResourceSpecification(_RUN),
+            match_related=ResourceSpecification(
+                {"prefect.resource.role": "flow", "prefect.resource.name": "pii-finetune"}
+            ),
+            for_each={"prefect.resource.id"},
+            expect={"prefect.flow-run.Crashed"},
+            threshold=1,
+        ),
+        # Prefect turns an expression into JSON, which a UUID is not: hence `| string`.
+        actions=[
+            RunDeployment(
+                source="selected",
+                deployment_id=resumer,
+                parameters={"flow_run_id": "{{ flow_run.id | string }}"},
+                job_variables=None,
+            )
+        ],
+    )

@@ -1,0 +1,27 @@
+"""Whether a run's data still is the newest when it ends."""
+
+import mlflow
+from prefect import task
+from prefect.logging import get_run_logger
+
+from pii_finetune.config import RunConfig
+from pii_finetune.dataset_watch import has_other_rows, source_mark
+from pii_finetune.tracking import TrackedRun, parent_run
+from pii_finetune.validation import ValidationReport
+
+
+@task(name="note the source")
+def note_source(config: RunConfig) -> str | None:
+    """Return the source's mark; taken before it is read, so that a change meanwhile is seen too."""
+    return source_mark(config.data.workbook)
+
+
+@task(name="check that the data is the newest")
+def check_data_is_newest(config: RunConfig, workbook: ValidationReport, mark: str | None, run: TrackedRun) -> bool:
+    """Say, and tag, whether the source still holds the rows that this run read; the run goes on either way."""
+    newest = not has_other_rows(config, workbook.fingerprint, mark)
+    with parent_run(run):
+        mlflow.set_tag("data_is_newest", str(newest).lower())
+    if not newest:
+        get_run_logger().warning("%s changed while this run went: the model knows its rows of before", workbook.path)
+    return newest
