@@ -26,6 +26,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--profile", default=None, metavar="NAME", help="embedded (default; no GPU), seed (QLoRA on a GPU), fast"
     )
     run.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of settings; --set wins over it")
+    run.add_argument(
+        "--force", action="store_true", help="repeat stages that an earlier run of the same data and settings finished"
+    )
     _add_data_options(run)
 
     validate = commands.add_parser("validate", help="check a workbook and say what to mend")
@@ -196,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     from cli.run import run
 
-    return run(options.profile, options.config, options.data, options.assignments)
+    return run(options.profile, options.config, options.data, options.assignments, options.force)
 
 
 def _validate(options: argparse.Namespace) -> int:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from pii_finetune.evaluation import EvaluationReport
 
 
-def run(profile: str | None, config_file: Path | None, data: str | None, assignments: list[str]) -> int:
+def run(
+    profile: str | None, config_file: Path | None, data: str | None, assignments: list[str], force: bool = False
+) -> int:
     """Check the settings, run the flow, and show models, decision and where time went."""
     overrides: dict[str, Any] = read_config_file(config_file) if config_file else {}
     named = overrides.pop("profile", None)
@@ -38,7 +40,7 @@ def run(profile: str | None, config_file: Path | None, data: str | None, assignm
     _start_prefect()
     from flows.finetune import finetune
 
-    state = finetune(chosen, workbook, overrides, return_state=True)
+    state = finetune(chosen, workbook, overrides, force, return_state=True)
     console = open_console()
     if not state.is_completed():
         error = asyncio.run(_error_of(state))

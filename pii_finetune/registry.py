@@ -27,6 +27,7 @@ from pii_finetune.tracking_server import shown
 SFT_MODEL = "pii-sft"
 DPO_MODEL = "pii-dpo"
 PAIR = (DPO_MODEL, SFT_MODEL)  # promoted together; the first is what people load
+MODEL_KEY = "model_key"  # tag of a version: what it was made from and how
 ANY = "any"  # of expected_production: whatever is in production may be replaced
 
 _LOGGER = logging.getLogger(__name__)
@@ -184,6 +185,12 @@ def production_version(name: str) -> ModelVersion | None:
             return None
         raise
     return found[0] if found else None
+
+
+def version_of_key(name: str, key: str) -> str | None:
+    """Return the newest version of `name` that was registered with this key, or None."""
+    found = MlflowClient().search_model_versions(f"name='{name}' and tags.{MODEL_KEY}='{key}'")
+    return str(max(int(each.version) for each in found)) if found else None
 
 
 def fetch_model_folder(uri: str, destination: Path) -> Path:

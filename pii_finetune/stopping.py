@@ -40,7 +40,7 @@ def stopping_on_sigterm(callback: StopCallback) -> Iterator[None]:
         return
     waiting: list[threading.Timer] = []
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
+    def on_signal(_: int, __: FrameType | None) -> None:
         if callback.is_asked:
             raise TrainingStoppedError(
                 f"stopped by SIGTERM within {GRACE_SECONDS:g} s or at once when asked twice; "

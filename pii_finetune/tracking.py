@@ -1,20 +1,25 @@
 """What a run leaves in MLflow: one parent run, a child run a stage, params, datasets, pictures, tables."""
 
 import os
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from pii_finetune.config import RunConfig
+from pii_finetune.errors import RunInProgressError, TrainingStoppedError
 from pii_finetune.overrides import flatten
+from pii_finetune.own_process import may_live, own_process
 from pii_finetune.paths import ROOT
 from pii_finetune.records import Record
 from pii_finetune.tracking_server import DEFAULT_STORE, with_driver
@@ -46,17 +51,38 @@ def configure_tracking() -> str:
     return uri
 
 
-def open_run(config: RunConfig, tags: Mapping[str, str]) -> TrackedRun:
-    """Start the parent run, with every setting as a param."""
+def open_run(config: RunConfig, tags: Mapping[str, str], key: str | None = None) -> TrackedRun:
+    """Start the parent run, with every setting as a param, or go on with the one of this key that did not finish.
+
+    Raises:
+        RunInProgressError: the process that has it lives.
+    """
     configure_tracking()
     client = MlflowClient()
     experiment_id = _experiment(client, config.tracking.experiment)
-    run = client.create_run(experiment_id, run_name=f"{config.profile}-{pd.Timestamp.now(tz='UTC'):%Y%m%d-%H%M%S}")
+    run = _unfinished_run(client, experiment_id, key) if key is not None else None
+    if run is None:
+        name = f"{config.profile}-{pd.Timestamp.now(tz='UTC'):%Y%m%d-%H%M%S}"
+        run = client.create_run(experiment_id, run_name=name)
+    keyed = {"run_key": key} if key is not None else {}
     with mlflow.start_run(run_id=run.info.run_id):
+        mlflow.set_tags({"profile": config.profile, "git_commit": git_commit(), **own_process(), **keyed, **tags})
         mlflow.log_params({path: str(value) for path, value in flatten(config).items()})
-        mlflow.set_tags({"profile": config.profile, "git_commit": git_commit(), **tags})
     client.update_run(run.info.run_id, status="RUNNING")
     return TrackedRun(run.info.run_id, experiment_id)
+
+
+def _unfinished_run(client: MlflowClient, experiment_id: str, key: str) -> Run | None:
+    found = client.search_runs([experiment_id], f"tags.run_key = '{key}' and attributes.status != 'FINISHED'")
+    for run in found:  # the newest first
+        if run.info.status != "RUNNING" or not may_live(run.data.tags):
+            return run
+        if run.data.tags["host"] == socket.gethostname() and run.data.tags["pid"] != str(os.getpid()):
+            raise RunInProgressError(
+                f"process {run.data.tags['pid']} on {run.data.tags['host']} is at the same data with the same "
+                f"settings (MLflow run {run.info.run_id}); wait for its end, or stop it and start again to go on there"
+            )
+    return None
 
 
 def close_run(run: TrackedRun, status: str) -> None:
@@ -76,16 +102,41 @@ def parent_run(run: TrackedRun) -> Iterator[None]:
 
 
 @contextmanager
-def stage_run(run: TrackedRun, stage: str, config: RunConfig) -> Iterator[str]:
-    """Log to a child run named after the stage; yields its id. It ends as FINISHED, or FAILED if an error passes."""
-    with mlflow.start_run(
-        run_name=stage,
-        experiment_id=run.experiment_id,
-        parent_run_id=run.run_id,
-        tags={"stage": stage, "profile": config.profile},
-        log_system_metrics=config.tracking.log_system_metrics,
-    ) as child:
-        yield child.info.run_id
+def stage_run(run: TrackedRun, stage: str, config: RunConfig, key: str) -> Iterator[str]:
+    """Log to the stage's child run, the one of this key that was begun if there is one; yields its id.
+
+    It ends as FINISHED, as FAILED if an error passes, or as KILLED if it was stopped.
+    """
+    begun = MlflowClient().search_runs(
+        [run.experiment_id],
+        f"tags.mlflow.parentRunId = '{run.run_id}' and tags.stage_key = '{key}' and attributes.status != 'FINISHED'",
+        max_results=1,
+    )
+    child: dict[str, Any] = (
+        {"run_id": begun[0].info.run_id}
+        if begun
+        else {"run_name": stage, "experiment_id": run.experiment_id, "parent_run_id": run.run_id}
+    )
+    tags = {"stage": stage, "profile": config.profile, "stage_key": key, **own_process()}
+    active = mlflow.start_run(**child, tags=tags, log_system_metrics=config.tracking.log_system_metrics)
+    status = "KILLED"
+    try:
+        yield active.info.run_id
+        status = "FINISHED"
+    except TrainingStoppedError:
+        raise
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        mlflow.end_run(status)
+
+
+def last_steps(run_id: str) -> dict[str, int]:
+    """Return the last step logged of each metric of a run."""
+    client = MlflowClient()
+    names = [name for name in client.get_run(run_id).data.metrics if not name.startswith("system/")]
+    return {name: max(point.step for point in client.get_metric_history(run_id, name)) for name in names}
 
 
 def log_datasets(source: Path, fingerprint: str, sides: Mapping[str, Sequence[Record]]) -> None:

@@ -15,13 +15,16 @@ from prefect.logging import get_run_logger
 from pii_finetune.baselines import fit_ngram_baseline
 from pii_finetune.calibration import Calibration, fit_calibration
 from pii_finetune.config import RunConfig
+from pii_finetune.errors import DamagedResultError
 from pii_finetune.evaluation import EvaluationReport, Model, evaluate
+from pii_finetune.kept import fetch_evaluation, find_kept, keep_evaluation, show_kept
 from pii_finetune.model_check import naming, verify_model_folder
 from pii_finetune.plots import plot_confusion, plot_languages, plot_models
 from pii_finetune.records import Record
 from pii_finetune.registry import DPO_MODEL, fetch_model_folder, production_version
 from pii_finetune.rule_baseline import answer_by_rules
 from pii_finetune.splits import Splits, number_groups
+from pii_finetune.stage_keys import evaluation_key
 from pii_finetune.tracking import TrackedRun, stage_run
 from pii_finetune.training import Adapter
 from tasks.progress import Progress
@@ -55,32 +58,64 @@ def check_production() -> None:
 
 @task(name="evaluate")
 def evaluate_models(
-    config: RunConfig, splits: Splits, unseen: Sequence[Record], sft: Adapter, dpo: Adapter, run: TrackedRun
+    config: RunConfig,
+    splits: Splits,
+    unseen: Sequence[Record],
+    sft: Adapter,
+    dpo: Adapter,
+    run: TrackedRun,
+    force: bool = False,
 ) -> Evaluated:
     """Calibrate on the validation split, then score every model on the test split and on unseen concepts."""
-    from pii_finetune.scoring import Scorer
-
-    progress = Progress("evaluation-progress", "models evaluated")
-    with stage_run(run, "evaluate", config), tempfile.TemporaryDirectory() as folder:
-        scorer = Scorer(config.base, {"sft": sft.path, "dpo": dpo.path}, config.evaluation.batch_size)
-        adapters: dict[str, Model] = {name: partial(scorer.score, adapter=name) for name in _TRAINED}
-        calibrations = {name: _calibrate(config, splits, model) for name, model in adapters.items()}
-        models: dict[str, Model] = {"original": partial(scorer.score, adapter=None), **adapters}
-        version = production_version(DPO_MODEL)
-        if version is not None:
-            models["production"] = load_production(config, str(version.version), Path(folder))
-        models["n-grams"] = fit_ngram_baseline(splits.train, config.seed)
-        models["rules"] = answer_by_rules
-        perturbed = [name for name in ("dpo", "production", "n-grams") if name in models]
-        report = evaluate(models, splits.test, unseen, progress, calibrations, perturbed, config.seed)
-        _log(report, calibrations)
+    version = production_version(DPO_MODEL)
+    production = None if version is None else str(version.version)
+    key = evaluation_key(config, splits, unseen, production)
+    if not force and (kept := find_kept(run, key)):
+        try:
+            report, calibrations = fetch_evaluation(kept)
+        except DamagedResultError as damaged:
+            get_run_logger().warning(str(damaged))
+        else:
+            show_kept(run, "evaluate", kept)
+            get_run_logger().info("evaluation: kept from %s; --force would evaluate again", kept.where)
+            return Evaluated(report, calibrations, production)
+    report, calibrations = _evaluate(config, splits, unseen, {"sft": sft, "dpo": dpo}, production, key, run)
     create_table_artifact(
         report.summary_rows(),
         key="evaluation",
         description="Test split; unseen_accuracy: concepts that are in no training text",
     )
     get_run_logger().info("DPO: %s", calibrations["dpo"].describe())
-    return Evaluated(report, calibrations, None if version is None else str(version.version))
+    return Evaluated(report, calibrations, production)
+
+
+def _evaluate(
+    config: RunConfig,
+    splits: Splits,
+    unseen: Sequence[Record],
+    trained: Mapping[str, Adapter],
+    production: str | None,
+    key: str,
+    run: TrackedRun,
+) -> tuple[EvaluationReport, Mapping[str, Calibration]]:
+    from pii_finetune.scoring import Scorer
+
+    progress = Progress("evaluation-progress", "models evaluated")
+    with stage_run(run, "evaluate", config, key), tempfile.TemporaryDirectory() as folder:
+        paths = {name: adapter.path for name, adapter in trained.items()}
+        scorer = Scorer(config.base, paths, config.evaluation.batch_size)
+        adapters: dict[str, Model] = {name: partial(scorer.score, adapter=name) for name in _TRAINED}
+        calibrations = {name: _calibrate(config, splits, model) for name, model in adapters.items()}
+        models: dict[str, Model] = {"original": partial(scorer.score, adapter=None), **adapters}
+        if production is not None:
+            models["production"] = load_production(config, production, Path(folder))
+        models["n-grams"] = fit_ngram_baseline(splits.train, config.seed)
+        models["rules"] = answer_by_rules
+        perturbed = [name for name in ("dpo", "production", "n-grams") if name in models]
+        report = evaluate(models, splits.test, unseen, progress, calibrations, perturbed, config.seed)
+        _log(report, calibrations)
+        keep_evaluation(report, calibrations)
+    return report, calibrations
 
 
 def _calibrate(config: RunConfig, splits: Splits, model: Model) -> Calibration:

@@ -19,6 +19,7 @@ from pii_finetune.records import Record
 from pii_finetune.setup import configure_run
 from pii_finetune.splits import Splits, split
 from pii_finetune.tracking import TrackedRun, log_datasets, parent_run
+from pii_finetune.tracking_server import require_server
 from pii_finetune.validation import ValidationReport, problem_line, validate
 from pii_finetune.workbook import read_workbook
 
@@ -27,6 +28,7 @@ from pii_finetune.workbook import read_workbook
 def check_settings(profile: str, data: str | None, overrides: dict[str, Any] | None) -> RunConfig:
     """Build the run's config and check that this machine can run it, before any work is done."""
     config = configure_run(profile, data, overrides or {})
+    require_server()
     get_run_logger().info("profile %s, base %s on %s", config.profile, config.base.name, config.base.device)
     return config
 
@@ -129,6 +131,6 @@ def _read_rows(config: RunConfig, workbook: str | None) -> Sequence[Record]:
     return validate(read_workbook(settings), None, settings).require_valid().records
 
 
-def stage_folder(config: RunConfig, run: TrackedRun, stage: str) -> Path:
-    """Return the folder a stage of this run writes to."""
-    return resolve(config.output_dir) / run.run_id / stage
+def stage_folder(config: RunConfig, stage: str, key: str) -> Path:
+    """Return the folder a stage writes to, the same for every run that would make the same."""
+    return resolve(config.output_dir) / f"{stage}-{key[:16]}"

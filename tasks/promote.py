@@ -14,10 +14,11 @@ from pii_finetune.gate import Decision, decide
 from pii_finetune.model_card import render_model_card
 from pii_finetune.model_folder import write_model_folder
 from pii_finetune.provenance import card_facts, describe_data, describe_origin, describe_recipe
-from pii_finetune.registry import DPO_MODEL, SFT_MODEL, promote_pair, register
+from pii_finetune.registry import DPO_MODEL, MODEL_KEY, SFT_MODEL, promote_pair, register, version_of_key
 from pii_finetune.run_report import RunFacts, render_run_report
 from pii_finetune.setup import changed_rules
 from pii_finetune.splits import Splits
+from pii_finetune.stage_keys import dpo_key, model_key, sft_key
 from pii_finetune.tracking import TrackedRun, parent_run
 from pii_finetune.training import Adapter
 from pii_finetune.validation import ValidationReport
@@ -108,10 +109,16 @@ def register_models(
     """Register both adapters as models anyone can load, each with its card."""
     report, origin = evaluated.report, _origin(config, run)
     versions = {}
+    stage_keys = {"sft": sft_key(config, splits), "dpo": dpo_key(config, splits)}
     with parent_run(run):
         for stage, name in _MODELS.items():
             calibration = evaluated.calibrations[stage]
-            folder = stage_folder(config, run, stage) / "model"
+            key = model_key(stage_keys[stage], calibration.to_dict())
+            if (known := version_of_key(name, key)) is not None:
+                get_run_logger().info("%s: the same model is version %s already", name, known)
+                versions[stage] = known
+                continue
+            folder = stage_folder(config, stage, stage_keys[stage]) / "model"
             manifest = write_model_folder(folder, adapters[stage].path, config.base, workbook.fingerprint, calibration)
             card = render_model_card(
                 card_facts(name, stage, config, workbook, splits, report, calibration, decision, origin)
@@ -119,6 +126,7 @@ def register_models(
             mlflow.log_text(card, f"{stage}-card/{_CARD}")
             measured = report.test[stage]
             tags = {
+                MODEL_KEY: key,
                 "profile": config.profile,
                 "dataset_fingerprint": workbook.fingerprint,
                 "run": run.run_id,

@@ -8,14 +8,18 @@ from prefect.artifacts import create_link_artifact
 from prefect.runtime import flow_run
 
 from pii_finetune.config import RunConfig
+from pii_finetune.errors import TrainingStoppedError
+from pii_finetune.stage_keys import run_key
 from pii_finetune.tracking import TrackedRun, close_run, configure_tracking, open_run
 
 
 @task(name="open MLflow run", retries=3, retry_delay_seconds=5)
-def open_tracked_run(config: RunConfig) -> TrackedRun:
-    """Start the parent run and link to it."""
+def open_tracked_run(config: RunConfig, mark: str | None) -> TrackedRun:
+    """Start the parent run, or go on with the one of the same file and settings that did not finish; link to it."""
     run = open_run(
-        config, {"prefect_flow_run_id": str(flow_run.get_id()), "prefect_flow_run_name": str(flow_run.get_name())}
+        config,
+        {"prefect_flow_run_id": str(flow_run.get_id()), "prefect_flow_run_name": str(flow_run.get_name())},
+        run_key(config, mark or ""),
     )
     create_link_artifact(
         run.url, key="mlflow-run", link_text="this run in MLflow", description="Params, metrics, pictures, adapters"
@@ -24,13 +28,15 @@ def open_tracked_run(config: RunConfig) -> TrackedRun:
 
 
 @contextmanager
-def tracked_run(config: RunConfig) -> Iterator[TrackedRun]:
+def tracked_run(config: RunConfig, mark: str | None) -> Iterator[TrackedRun]:
     """Open the parent run, and end it as what happened."""
-    run = open_tracked_run(config)
+    run = open_tracked_run(config, mark)
     status = "KILLED"  # SystemExit, KeyboardInterrupt, a cancellation
     try:
         yield run
         status = "FINISHED"
+    except TrainingStoppedError:
+        raise
     except Exception:
         status = "FAILED"
         raise

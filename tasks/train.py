@@ -1,5 +1,6 @@
 """The two trainings."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,48 +8,76 @@ import mlflow
 from prefect import get_run_logger, task
 
 from pii_finetune.config import RunConfig
+from pii_finetune.errors import DamagedResultError
+from pii_finetune.kept import fetch_adapter, find_kept, keep_adapter, show_kept
+from pii_finetune.output_lock import output_lock
 from pii_finetune.plots import plot_training
 from pii_finetune.splits import Splits
-from pii_finetune.tracking import TrackedRun, stage_run
+from pii_finetune.stage_keys import dpo_key, sft_key
+from pii_finetune.tracking import TrackedRun, last_steps, stage_run
 from pii_finetune.training import Adapter, OnUpdate, TrainingUpdate
 from tasks.prepare import stage_folder
 from tasks.progress import Progress
 
+Train = Callable[[Path, OnUpdate], Adapter]
+
 
 @task(name="SFT")
-def train_sft(config: RunConfig, splits: Splits, run: TrackedRun) -> Adapter:
+def train_sft(config: RunConfig, splits: Splits, run: TrackedRun, force: bool = False) -> Adapter:
     """Fine-tune the base: supervised, QLoRA where the profile says so."""
     from pii_finetune.sft import train_sft as train
 
-    return _train("sft", config, run, lambda folder, on_update: train(splits, config, folder, on_update))
+    key = sft_key(config, splits)
+    return _once("sft", key, config, run, force, lambda folder, on_update: train(splits, config, folder, on_update))
 
 
 @task(name="DPO")
-def train_dpo(config: RunConfig, splits: Splits, sft: Adapter, run: TrackedRun) -> Adapter:
+def train_dpo(config: RunConfig, splits: Splits, sft: Adapter, run: TrackedRun, force: bool = False) -> Adapter:
     """Train the SFT adapter further on preferences."""
     from pii_finetune.dpo import train_dpo as train
 
-    return _train("dpo", config, run, lambda folder, on_update: train(splits, sft, config, folder, on_update))
+    key = dpo_key(config, splits)
+    return _once(
+        "dpo", key, config, run, force, lambda folder, on_update: train(splits, sft, config, folder, on_update)
+    )
 
 
-def _train(stage: str, config: RunConfig, run: TrackedRun, train: Callable[[Path, OnUpdate], Adapter]) -> Adapter:
+def _once(stage: str, key: str, config: RunConfig, run: TrackedRun, force: bool, train: Train) -> Adapter:
+    """Return the adapter of this key: kept by a run before, or trained, from the last checkpoint if there is one."""
+    folder = stage_folder(config, stage, key)
+    with output_lock(folder):
+        if force:
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        elif kept := find_kept(run, key):
+            try:
+                adapter = fetch_adapter(kept, folder)
+            except DamagedResultError as damaged:
+                get_run_logger().warning(str(damaged))
+            else:
+                show_kept(run, stage, kept)
+                get_run_logger().info("%s: kept from %s; --force would train again", stage.upper(), kept.where)
+                return adapter
+        adapter = _train(stage, key, config, run, folder, train)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the adapter is in MLflow
+        return adapter
+
+
+def _train(stage: str, key: str, config: RunConfig, run: TrackedRun, folder: Path, train: Train) -> Adapter:
     """Train in a child run of MLflow: a metric for every figure of every step, the loss curve, the adapter."""
     progress = Progress(f"{stage}-progress", f"{stage.upper()} training")
-    curves: dict[str, list[tuple[int, float]]] = {"loss": [], "eval_loss": []}
+    with stage_run(run, stage, config, key) as child:
+        logged = last_steps(child)  # of a run that goes on: steps after its last checkpoint come again, the same
 
-    def on_update(update: TrainingUpdate) -> None:
-        mlflow.log_metrics(dict(update.metrics), step=update.step)
-        progress.show_training(update)
-        for name, points in curves.items():
-            if name in update.metrics:
-                points.append((update.step, update.metrics[name]))
+        def on_update(update: TrainingUpdate) -> None:
+            new = {name: value for name, value in update.metrics.items() if update.step > logged.get(name, -1)}
+            mlflow.log_metrics(new, step=update.step)
+            progress.show_training(update)
 
-    with stage_run(run, stage, config):
         mlflow.log_params(getattr(config, stage).model_dump() | config.lora.model_dump())
-        adapter = train(stage_folder(config, run, stage), on_update)
+        adapter = train(folder, on_update)
         if adapter.fallback is not None:
             mlflow.set_tag("fused_fallback", adapter.fallback)
             get_run_logger().warning("TRL's own trainer ran instead of the fused one: %s", adapter.fallback)
-        mlflow.log_artifacts(str(adapter.path), "adapter")
-        mlflow.log_figure(plot_training(stage, curves["loss"], curves["eval_loss"]), "loss.png")
+        mlflow.log_figure(plot_training(stage, adapter.curves["loss"], adapter.curves["eval_loss"]), "loss.png")
+        keep_adapter(adapter)
     return adapter

@@ -1,0 +1,115 @@
+"""What a stage's result depends on, as one hash: the same key, the same result.
+
+A key is over the data by fingerprint, the settings that matter, the code and the keys of the stages before. Left out is
+what changes no result:
+
+- `profile` is a name for settings that are in the key themselves.
+- `output_dir`, `tracking`: where results go, not what they are.
+- `data`: acts through the rows, and these are in the key as they were split.
+- `save_strategy`, `save_steps`, `save_total_limit`: a training goes on bitwise from a checkpoint.
+- `gate`: judges results; it is asked anew in every run.
+
+`fused`, batch sizes for evaluation and gradient checkpointing stay in: sums in another order round otherwise.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pii_finetune.config import BaseConfig, RunConfig, TrainingSection
+from pii_finetune.records import Record, fingerprint
+from pii_finetune.splits import Splits
+
+_PACKAGES = ("torch", "transformers", "trl", "peft")
+SAVING = frozenset({"save_strategy", "save_steps", "save_total_limit"})
+
+
+def run_key(config: RunConfig, source_mark: str) -> str:
+    """Return the key of a whole run: every setting, for each is a param of the run, and the file as it was found.
+
+    The rows are not known yet when a run begins; stages have their keys from them.
+    """
+    return _hash({"config": config.model_dump(mode="json"), "source": source_mark, "code": code_version()})
+
+
+def sft_key(config: RunConfig, splits: Splits) -> str:
+    """Return the key of the SFT adapter."""
+    return _hash(
+        {
+            "stage": "sft",
+            "code": code_version(),
+            "train": fingerprint(splits.train),
+            "validation": fingerprint(splits.validation),
+            "seed": config.seed,
+            "base": _base(config.base),
+            "lora": config.lora.model_dump(mode="json"),
+            "trainer": config.trainer,
+            "fused": config.fused.model_dump(mode="json"),
+            "sft": _training(config.sft),
+        }
+    )
+
+
+def dpo_key(config: RunConfig, splits: Splits) -> str:
+    """Return the key of the DPO adapter."""
+    return _hash({"stage": "dpo", "sft": sft_key(config, splits), "dpo": _training(config.dpo)})
+
+
+def evaluation_key(config: RunConfig, splits: Splits, unseen: Sequence[Record], production: str | None) -> str:
+    """Return the key of the comparison, in which the model in production takes part."""
+    return _hash(
+        {
+            "stage": "evaluate",
+            "dpo": dpo_key(config, splits),
+            "test": _rows(splits.test),
+            "unseen": _rows(unseen),
+            "production": production,
+            "evaluation": config.evaluation.model_dump(mode="json"),
+            "calibration": config.calibration.model_dump(mode="json"),
+        }
+    )
+
+
+def model_key(stage_key: str, calibration: Mapping[str, Any]) -> str:
+    """Return the key of a registered model: an adapter and what makes probabilities of its margins."""
+    return _hash({"adapter": stage_key, "calibration": calibration})
+
+
+@functools.cache
+def code_version() -> str:
+    """Return the hash of this package's sources and templates and of the versions of what it trains with."""
+    root = Path(__file__).parent
+    files = sorted([*root.rglob("*.py"), *root.rglob("*.jinja")])
+    sources = {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if "__pycache__" not in path.parts
+    }
+    return _hash({"sources": sources, "packages": {name: version(name) for name in _PACKAGES}})
+
+
+def _training(section: TrainingSection) -> dict[str, Any]:
+    return section.model_dump(mode="json", exclude=set(SAVING))
+
+
+def _base(base: BaseConfig) -> dict[str, Any]:
+    """Return the settings, what the base is, and for one in a folder of ours its weights: they may be replaced."""
+    from pii_finetune.base_model import deciding_files, identify, local_folder
+    from pii_finetune.manifest import digest
+
+    files = deciding_files(base) if local_folder(base) is not None else {}
+    contents = {name: digest(path).sha256 for name, path in files.items()}
+    return base.model_dump(mode="json") | {"identity": identify(base).as_dict(), "files": contents}
+
+
+def _rows(records: Sequence[Record]) -> str:
+    # Category and row are in the tables of an evaluation, though not in the data's fingerprint.
+    return _hash({"rows": sorted([r.label, r.language, r.answer, r.category, r.row] for r in records)})
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
