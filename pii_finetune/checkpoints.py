@@ -26,7 +26,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class WholeCheckpoints(Trainer):
-    """Mixed in before a trainer: the same checkpoints, whole or not there; a full disk does not end the training."""
+    """Mixed in before a trainer: its checkpoints are whole or not there, and a full disk does not end the training."""
 
     model: Any
     _aside: Path | None = None

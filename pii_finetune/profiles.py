@@ -25,6 +25,7 @@ def seed() -> RunConfig:
         learning_rate=2e-4,  # QLoRA (Dettmers et al., 2023), table 9: 2e-4 for models up to 13B
         optim="paged_adamw_8bit",
         eval_steps=50,
+        save_strategy="epoch",
         gradient_checkpointing=True,
     ).model_dump()
     return RunConfig(
@@ -61,6 +62,7 @@ def fast() -> RunConfig:
                     "per_device_eval_batch_size": 64,
                     "learning_rate": 1.1e-3,
                     "gradient_checkpointing": False,
+                    "save_strategy": "steps",
                 }.items()
             },
         },
@@ -79,6 +81,7 @@ def embedded() -> RunConfig:
         "optim": "adamw_torch",
         "eval_steps": 270,
         "gradient_checkpointing": False,
+        "save_strategy": "steps",
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.05,
     }

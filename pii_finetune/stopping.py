@@ -43,8 +43,8 @@ def stopping_on_sigterm(callback: StopCallback) -> Iterator[None]:
     def on_signal(_: int, __: FrameType | None) -> None:
         if callback.is_asked:
             raise TrainingStoppedError(
-                f"stopped by SIGTERM within {GRACE_SECONDS:g} s or at once when asked twice; "
-                "a rerun goes on from the last checkpoint"
+                f"stopped by SIGTERM without a checkpoint: asked twice, or no step ended within {GRACE_SECONDS:g} s; "
+                "a rerun goes on from the checkpoint before"
             )
         callback.is_asked = True
         timer = threading.Timer(GRACE_SECONDS, signal.pthread_kill, (threading.main_thread().ident, signal.SIGTERM))

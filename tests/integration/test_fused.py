@@ -193,7 +193,7 @@ def test_a_training_that_goes_on_from_a_checkpoint_ends_as_one_that_never_stoppe
         (whole.path.parent / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])
     )
     real = Trainer.train
-    monkeypatch.setattr(Trainer, "train", lambda self: real(self, resume_from_checkpoint=str(checkpoint)))
+    monkeypatch.setattr(Trainer, "train", lambda self, **_: real(self, resume_from_checkpoint=str(checkpoint)))
     resumed, log = train("sft", "fused", settings)
     assert min(u.step for u in log) > int(checkpoint.name.split("-")[1])
     expected, found = weights(whole), weights(resumed)
