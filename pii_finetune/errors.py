@@ -55,3 +55,15 @@ class TrainingDivergedError(PiiFinetuneError, RuntimeError):
 
 class TrainingStoppedError(PiiFinetuneError, RuntimeError):
     """A training was asked to stop, and did, after a checkpoint where there was time for one."""
+
+
+class OutputLockedError(UserError):
+    """Another process trains in the same folder."""
+
+
+class RunInProgressError(UserError):
+    """The same run, of the same data and settings, is going on in another process."""
+
+
+class DamagedResultError(PiiFinetuneError, RuntimeError):
+    """What was kept of a finished stage is missing or is not what was kept."""
