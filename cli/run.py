@@ -72,7 +72,6 @@ def _start_prefect() -> None:
     """
     # The first start makes a database and compiles everything: more than the 20 s Prefect waits by default.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
-    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "pii_finetune")  # what the package says is in the run's log
     from prefect.client.orchestration import get_client
 
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -14,7 +14,7 @@ from pii_finetune.quiet import quiet_libraries
 from pii_finetune.tracking import TrackedRun
 from tasks.data_age import check_data_is_newest, note_source
 from tasks.evaluate import check_production, evaluate_models
-from tasks.logs import show_user_errors_plainly
+from tasks.logs import show_user_errors_plainly, show_what_the_package_says
 from tasks.prepare import check_settings, compare_with_production, prepare_splits, read_unseen, validate_workbook
 from tasks.promote import RegisteredPair, decide_promotion, promote_models, register_models, write_report
 from tasks.track import tracked_run
@@ -36,6 +36,7 @@ def finetune(
         force: repeat stages that an earlier run of the same data and settings finished.
     """
     show_user_errors_plainly()
+    show_what_the_package_says()
     quiet_libraries()
     config = check_settings(profile, data, overrides)
     try:

@@ -2,6 +2,9 @@
 
 import logging
 
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+
 from pii_finetune.errors import PiiFinetuneError
 
 
@@ -21,3 +24,22 @@ def show_user_errors_plainly() -> None:
         logger = logging.getLogger(name)
         if not any(isinstance(existing, _WithoutTraceback) for existing in logger.filters):
             logger.addFilter(_WithoutTraceback())
+
+
+class _ToRunLog(logging.Handler):
+    """Hands on what the package says to the log of the task run, or flow run, that called it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            log = get_run_logger()
+        except MissingContextError:
+            return
+        log.log(record.levelno, record.getMessage())
+
+
+def show_what_the_package_says() -> None:
+    """Let the package's own log, which knows nothing of Prefect, be read in the runs' logs."""
+    package = logging.getLogger("pii_finetune")
+    package.setLevel(logging.INFO)
+    if not any(isinstance(each, _ToRunLog) for each in package.handlers):
+        package.addHandler(_ToRunLog())
