@@ -11,7 +11,7 @@ TORCH   := $(shell grep '^torch==' requirements.lock)
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install run test check up data base fair-play bench bench-gpu fuzz clean
+.PHONY: help install run test faults check up data base fair-play bench bench-gpu fuzz clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ run: $(INSTALLED) ## the whole flow on the shipped workbook: minutes on two core
 
 test: $(INSTALLED) ## all tests that run without a GPU
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: $(INSTALLED) ## processes killed, stopped and started twice: only the tests of docs/faults.md
+	$(BIN)/python -m pytest tests/faults tests/integration/test_checkpoints.py $(ARGS)
 
 check: $(INSTALLED) ## lint, format, types, import contracts
 	$(BIN)/ruff check .
