@@ -35,6 +35,7 @@ def look(config: RunConfig, settings: str, stable_seconds: float, force: bool) -
     """Return the fingerprint of the rows there now; None if there is nothing to do, which is said."""
     source = config.data.workbook
     seen: Any = Variable.get(_memory(settings), default={})
+    mark = None
     try:
         mark = wait_until_stable(source, stable_seconds)
         if mark is not None and mark == seen.get("mark") and not force:
@@ -46,7 +47,7 @@ def look(config: RunConfig, settings: str, stable_seconds: float, force: bool) -
         if lines != seen.get("problem"):
             say(f"Not trained on:\n\n{lines}")
             get_run_logger().warning(lines)
-        _remember(settings, {"mark": locals().get("mark"), "problem": lines})
+        _remember(settings, {"mark": mark, "problem": lines})
         return None
     _remember(settings, {"mark": mark, "fingerprint": rows.fingerprint})
     return rows.fingerprint
