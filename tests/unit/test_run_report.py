@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,14 @@ def test_every_word_of_the_trade_in_the_table_of_models_is_explained():
     for name in re.findall(r">([^<>]+(?:<br>[^<>]+)?)</th>", header[1]):
         assert name.replace("<br>", " ") in words[1]
     assert "Production before" in words[1]
+
+
+def test_data_that_changed_while_the_run_went_is_told():
+    rows = [*ROWS, Record(EVIL, "English", True, 99)]
+    report = evaluate({"dpo": model({0})}, rows, ROWS[:10], lambda _: None)
+    told = "The data changed while this run went."
+    assert told in render_run_report(replace(facts(report, {}), data_is_newest=False))
+    assert told not in render_run_report(facts(report, {}))
 
 
 def test_a_refusal_is_told_with_the_rule_that_refused():
