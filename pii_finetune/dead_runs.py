@@ -1,16 +1,13 @@
 """MLflow runs that say RUNNING though nobody runs them any more."""
 
-import socket
 from collections.abc import Callable
-from contextlib import suppress
 
-import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from pii_finetune.own_process import may_live, names_process_here
 from pii_finetune.tracking import configure_tracking
 
-_CLOCK_SECONDS = 2.0
 _RUNNING = "attributes.status = 'RUNNING'"
 
 
@@ -49,29 +46,16 @@ def is_dead_here(flow_run_id: str) -> bool:
     client = MlflowClient()
     experiments = [each.experiment_id for each in client.search_experiments()]
     of_it = client.search_runs(experiments, f"tags.prefect_flow_run_id = '{flow_run_id}'")
-    here = [run for run in of_it if _names_process_here(run)]
+    here = [run for run in of_it if names_process_here(run.data.tags)]
     return bool(here) and all(_is_dead(run, lambda _: False) for run in here)
-
-
-def is_alive(pid: int, started: float) -> bool:
-    """Return whether the process with this id is the one that started then, and not a zombie or a namesake."""
-    with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        return abs(process.create_time() - started) < _CLOCK_SECONDS and process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def _is_dead(run: Run, is_running: Callable[[str], bool]) -> bool:
     tags = run.data.tags
-    if _names_process_here(run):
-        return not is_alive(int(tags["pid"]), float(tags["process_started"]))
+    if names_process_here(tags):
+        return not may_live(tags)
     flow_run_id = tags.get("prefect_flow_run_id")
     return flow_run_id is not None and not is_running(flow_run_id)
-
-
-def _names_process_here(run: Run) -> bool:
-    tags = run.data.tags
-    return tags.get("host") == socket.gethostname() and {"pid", "process_started"} <= set(tags)
 
 
 def _has_ended(client: MlflowClient, run_id: str) -> bool:

@@ -3,8 +3,11 @@
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 
 import psutil
+
+_CLOCK_SECONDS = 2.0
 
 
 def own_process() -> dict[str, str]:
@@ -13,11 +16,21 @@ def own_process() -> dict[str, str]:
     return {"host": socket.gethostname(), "pid": str(os.getpid()), "process_started": created}
 
 
+def names_process_here(tags: Mapping[str, str]) -> bool:
+    """Return whether the tags name a process of this host."""
+    return tags.get("host") == socket.gethostname() and {"pid", "process_started"} <= set(tags)
+
+
 def may_live(tags: Mapping[str, str]) -> bool:
     """Whether the process these tags name lives, as far as can be seen from here: on another host it may."""
-    if tags.get("host") != socket.gethostname():
-        return "host" in tags
-    try:
-        return str(psutil.Process(int(tags["pid"])).create_time()) == tags["process_started"]
-    except (psutil.NoSuchProcess, KeyError, ValueError):
-        return False
+    if names_process_here(tags):
+        return is_alive(int(tags["pid"]), float(tags["process_started"]))
+    return tags.get("host", socket.gethostname()) != socket.gethostname()
+
+
+def is_alive(pid: int, started: float) -> bool:
+    """Return whether the process with this id is the one that started then, and not a zombie or a namesake."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < _CLOCK_SECONDS and process.status() != psutil.STATUS_ZOMBIE
+    return False

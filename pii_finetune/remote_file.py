@@ -46,17 +46,19 @@ def _open(source: str) -> tuple[Any, str]:
     try:
         return fsspec.core.url_to_fs(source)
     except ImportError as error:  # its message names the package to install
-        raise BadWorkbookError(f"{_shown(source)}: {error}") from None
+        raise BadWorkbookError(f"{shown_url(source)}: {error}") from None
     except ValueError as error:
-        raise BadWorkbookError(f"{_shown(source)}: {error}; give a path, or a URL such as s3://bucket/file") from None
+        raise BadWorkbookError(
+            f"{shown_url(source)}: {error}; give a path, or a URL such as s3://bucket/file"
+        ) from None
 
 
 def _unreadable(source: str, error: Exception) -> BadWorkbookError:
     reason = "there is no such file" if isinstance(error, FileNotFoundError) else type(error).__name__
-    return BadWorkbookError(f"{_shown(source)}: cannot be read ({reason}); check the URL and the credentials for it")
+    return BadWorkbookError(f"{shown_url(source)}: cannot be read ({reason}); check the URL and the credentials for it")
 
 
-def _shown(source: str) -> str:
+def shown_url(source: str) -> str:
     """Return the URL without what may be secret: a query, which signs it, and a user's password."""
     protocol, _, rest = source.partition("?")[0].partition("://")
     return f"{protocol}://{rest.rpartition('@')[2]}"

@@ -18,7 +18,7 @@ from prefect.variables import Variable
 from pii_finetune.config import RunConfig
 from pii_finetune.dataset_watch import attempt_key, read_rows, wait_until_stable
 from pii_finetune.errors import BadWorkbookError
-from pii_finetune.remote_file import is_remote
+from pii_finetune.remote_file import is_remote, shown_url
 
 TRAINING = "pii-finetune/main"
 CHANGED = "pii.dataset.changed"  # said by the watcher; what others say is pii.dataset.announced: no loop
@@ -74,7 +74,10 @@ def start_once(parameters: dict[str, Any], source: str, settings: str, fingerpri
     )
     emit_event(
         CHANGED,
-        resource={"prefect.resource.id": f"pii.dataset.{settings}", "pii.dataset.source": _shown(source)},
+        resource={
+            "prefect.resource.id": f"pii.dataset.{settings}",
+            "pii.dataset.source": shown_url(source) if is_remote(source) else source,
+        },
         payload={"fingerprint": fingerprint, "flow_run_id": str(started.id)},
     )
     say(f"The rows changed (fingerprint {fingerprint[:12]}): training is flow run {started.name} ({started.id}).")
@@ -106,11 +109,3 @@ def _settings_tag(settings: str) -> str:
 
 def _rows_tag(fingerprint: str) -> str:
     return f"rows:{fingerprint[:32]}"
-
-
-def _shown(source: str) -> str:
-    """Return the source without a query or user name, which may be secret."""
-    if not is_remote(source):
-        return source
-    protocol, _, rest = source.partition("?")[0].partition("://")
-    return f"{protocol}://{rest.rpartition('@')[2]}"

@@ -4,7 +4,7 @@ import sys
 
 import psutil
 
-from pii_finetune.dead_runs import is_alive
+from pii_finetune.own_process import is_alive
 
 
 def test_a_killed_process_is_not_alive_nor_is_another_of_its_number():
