@@ -1,6 +1,7 @@
 """Asking a model about labels: how much it leans to yes, and whether its answer has the form it should have."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from pii_finetune.fused.merged import MergedAdapters, can_be_merged
 from pii_finetune.labels import spell_out
 from pii_finetune.prompt import tokenize_prompts
 from pii_finetune.scores import Question, Scores
+
+_MAX_WORKERS = 4  # a fifth of a batch's time is Python's, which runs one thread at a time
 
 Answers = tuple[torch.Tensor, torch.Tensor]  # (B,) margin, (B,) whether it has the right form
 
@@ -55,17 +58,38 @@ class Scorer:
         distinct = list(dict.fromkeys(read_as))
         # Neighbours in one language share the most tokens at the start; like lengths leave attention no gaps.
         order = sorted(range(len(distinct)), key=lambda at: (distinct[at][1] or "", len(distinct[at][0])))
-        found: list[Answers] = []
-        with torch.inference_mode(), self._answering_as(adapter):
-            for start in range(0, len(order), self._batch_size):
-                batch = [distinct[at] for at in order[start : start + self._batch_size]]
-                found.append(self._ask(tokenize_prompts(self._tokenizer, batch), check_format))
+        starts = range(0, len(order), self._batch_size)
+        batches = [[distinct[at] for at in order[start : start + self._batch_size]] for start in starts]
+        with self._answering_as(adapter):
+            found = self._ask_all(batches, check_format)
         margin, valid = np.zeros(len(distinct)), np.zeros(len(distinct), dtype=bool)
         if found:  # only now are the figures waited for; a GPU was given one batch after the other
             margin[order], valid[order] = (torch.cat(each).cpu().numpy() for each in zip(*found, strict=True))
         place = {key: at for at, key in enumerate(distinct)}
         back = [place[key] for key in read_as]
         return Scores(margin[back], valid[back])
+
+    def _ask_all(self, batches: list[list[Question]], check_format: bool) -> list[Answers]:
+        """Ask about batch after batch; on a CPU about several at once, each on a core of its own.
+
+        So no core waits where a tensor is too small to be shared, or while Python prepares the next batch.
+        """
+        prompts = (tokenize_prompts(self._tokenizer, batch) for batch in batches)  # by one thread, as they are wanted
+
+        def ask(batch: list[list[int]]) -> Answers:
+            with torch.inference_mode():  # a thread's own
+                return self._ask(batch, check_format)
+
+        if self._model.device.type != "cpu" or not self._is_qwen2:
+            return [ask(batch) for batch in prompts]
+        num_cores = torch.get_num_threads()
+        num_workers = min(num_cores, _MAX_WORKERS)
+        pool = ThreadPoolExecutor(num_workers, initializer=torch.set_num_threads, initargs=(num_cores // num_workers,))
+        try:
+            return list(pool.map(ask, prompts))
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(num_cores)  # threads that are born later start with what any thread set last
 
     def _ask(self, prompts: list[list[int]], check_format: bool) -> Answers:
         if not self._is_qwen2:
