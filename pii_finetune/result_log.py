@@ -41,5 +41,6 @@ def _mark_as_table(file: str) -> None:
 def _active_run() -> Run:
     """Return the active run as the server has it now."""
     active = mlflow.active_run()
-    assert active is not None
+    if active is None:
+        raise RuntimeError("results are logged to the active run, and there is none")
     return MlflowClient().get_run(active.info.run_id)

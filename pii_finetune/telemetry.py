@@ -30,7 +30,7 @@ _LOGGER = logging.getLogger(__name__)
 _BATCH = 1000  # metrics that MLflow takes at once
 _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 0.5, 10.0
 _SECONDS_BETWEEN_WORDS = 10.0
-_SECONDS_AFTER_A_REFUSAL = 10.0
+_SECONDS_AFTER_A_REFUSAL = 5.0
 _SECONDS_AFTER_AN_ERROR = 5.0  # for the last metrics of a training that failed or was stopped
 
 
