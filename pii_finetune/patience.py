@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 _LOGGER = logging.getLogger(__name__)
 _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 0.5, 10.0
-_SECONDS_BETWEEN_WORDS = 30.0
+_SILENT_SECONDS, _SECONDS_BETWEEN_WORDS = 1.0, 30.0
 _PATIENCE_SECONDS: ContextVar[float] = ContextVar("patience_seconds", default=0.0)
 
 _LOST_CONNECTIONS = (
@@ -80,7 +80,7 @@ def patiently(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """
     limit = _PATIENCE_SECONDS.get()
     began, since = time.monotonic(), datetime.now().astimezone()
-    delay, told = _FIRST_DELAY_SECONDS, -_SECONDS_BETWEEN_WORDS
+    delay, told = _FIRST_DELAY_SECONDS, _SILENT_SECONDS - _SECONDS_BETWEEN_WORDS
     while True:
         try:
             result = call(*args, **kwargs)

@@ -11,6 +11,7 @@ from prefect.logging import get_run_logger
 P = ParamSpec("P")
 
 _WAIT_SECONDS = 2.0
+_SETTLE_SECONDS = 10.0
 
 
 class _Sender:
@@ -27,6 +28,12 @@ class _Sender:
         self._calls.put((call, done))
         if wait and not self._is_stuck:
             self._is_stuck = not done.wait(_WAIT_SECONDS)
+
+    def settle(self, seconds: float) -> None:
+        """Wait for all calls, at most that long."""
+        done = threading.Event()
+        self._calls.put((lambda: None, done))
+        done.wait(seconds)
 
     def _work(self) -> None:
         while True:
@@ -47,6 +54,12 @@ def leave(create: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Non
 def leave_unseen(call: Callable[[], object]) -> None:
     """Have a call made, and go on at once."""
     _send(call, wait=False)
+
+
+def settle() -> None:
+    """Let what was left arrive before a run ends; ten seconds are enough unless Prefect's server is away."""
+    if _sender is not None:
+        _sender.settle(_SETTLE_SECONDS)
 
 
 def _send(call: Callable[[], object], *, wait: bool) -> None:

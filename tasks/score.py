@@ -8,7 +8,7 @@ from prefect.logging import get_run_logger
 
 from pii_finetune.paths import resolve
 from pii_finetune.score_table import ScoreReport, score_table
-from tasks.artifacts import leave
+from tasks.artifacts import leave, settle
 from tasks.progress import Progress
 
 
@@ -36,4 +36,5 @@ def score_labels(source: str, target: str, model: str) -> ScoreReport:
     for name, count in report.unknown_languages.most_common(10):
         get_run_logger().warning("%d rows of a language that is not known: %r", count, name)
     get_run_logger().info("%s: %d labels, %d of them sensitive", target, report.num_rows, report.answers["yes"])
+    settle()
     return report

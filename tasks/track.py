@@ -12,7 +12,7 @@ from pii_finetune.errors import TrainingStoppedError
 from pii_finetune.patience import patience
 from pii_finetune.stage_keys import run_key
 from pii_finetune.tracking import TrackedRun, close_run, configure_tracking, open_run
-from tasks.artifacts import leave
+from tasks.artifacts import leave, settle
 
 
 @task(name="open MLflow run", retries=3, retry_delay_seconds=5)
@@ -50,3 +50,4 @@ def tracked_run(config: RunConfig, mark: str | None) -> Iterator[TrackedRun]:
         finally:
             configure_tracking()
             close_run(run, status)
+            settle()

@@ -107,7 +107,8 @@ class TcpProxy:
                 if not data:
                     return
                 if source is client and (line := re.match(rb"(GET|POST|PUT|PATCH|DELETE) ([^ ?]+)", data)):
-                    endpoint = f"{line[1].decode()} {re.sub('[0-9a-f]{32}', '*', line[2].decode())}"
+                    path = re.sub("[0-9a-f]{32}|(?<=/artifacts/).*", "*", line[2].decode())
+                    endpoint = f"{line[1].decode()} {path}"
                 if source is server and self._is_lost(endpoint):
                     return
                 target.sendall(data)
