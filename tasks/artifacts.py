@@ -74,4 +74,8 @@ def _try(call: Callable[[], object]) -> None:
     try:
         call()
     except Exception as error:  # noqa: BLE001  whatever it is, the run must not fail of it, nor this thread end
-        get_run_logger().warning("Prefect's server did not take an artifact (%s)", error or type(error).__name__)
+        _say(error)
+
+
+def _say(error: Exception) -> None:
+    get_run_logger().warning("Prefect's server did not take an artifact (%s)", str(error) or type(error).__name__)

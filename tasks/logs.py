@@ -27,7 +27,7 @@ def show_user_errors_plainly() -> None:
 
 
 class _ToRunLog(logging.Handler):
-    """Hands on what the package says to the log of the task run, or flow run, that called it; else to where all goes."""
+    """Hands on what the package says to the log of the task or flow run that called it, else to where all goes."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
