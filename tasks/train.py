@@ -67,14 +67,15 @@ def _once(stage: str, key: str, config: RunConfig, run: TrackedRun, force: bool,
 def _train(stage: str, key: str, config: RunConfig, run: TrackedRun, folder: Path, train: Train) -> Adapter:
     """Train in a child run of MLflow: a metric for every figure of every step, the loss curve, the adapter."""
     progress = Progress(f"{stage}-progress", f"{stage.upper()} training")
-    with stage_run(run, stage, config, key) as child, sending_metrics(child, folder, config.tracking) as metrics:
+    with stage_run(run, stage, config, key) as child:
+        with sending_metrics(child, folder, config.tracking) as metrics:
 
-        def on_update(update: TrainingUpdate) -> None:
-            metrics.log(update.metrics, update.step)
-            progress.show_training(update)
+            def on_update(update: TrainingUpdate) -> None:
+                metrics.log(update.metrics, update.step)
+                progress.show_training(update)
 
-        patiently(mlflow.log_params, getattr(config, stage).model_dump() | config.lora.model_dump())
-        adapter = train(folder, on_update)
+            patiently(mlflow.log_params, getattr(config, stage).model_dump() | config.lora.model_dump())
+            adapter = train(folder, on_update)
         if adapter.fallback is not None:
             patiently(mlflow.set_tag, "fused_fallback", adapter.fallback)
             get_run_logger().warning("TRL's own trainer ran instead of the fused one: %s", adapter.fallback)
