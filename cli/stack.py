@@ -42,6 +42,8 @@ class Stack:
             # In memory, the default, leases die with the server, and with them the healthy runs that held them.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": os.environ.get("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30"),
+            # After 2, 4, 8, ... seconds: a run outlives four minutes without this server.
+            "PREFECT_CLIENT_MAX_RETRIES": os.environ.get("PREFECT_CLIENT_MAX_RETRIES", "7"),
             "PII_FINETUNE_ROOT": str(ROOT),
             "MLFLOW_TRACKING_URI": self.mlflow,
             # The worker promotes through the server, a person beside it straight in the store: one lock for both.

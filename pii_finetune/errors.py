@@ -65,5 +65,9 @@ class RunInProgressError(UserError):
     """The same run, of the same data and settings, is going on in another process."""
 
 
+class TrackingUnreachableError(PiiFinetuneError, RuntimeError):
+    """MLflow stayed away for longer than a run waits for it; what was made is kept, and a rerun goes on."""
+
+
 class DamagedResultError(PiiFinetuneError, RuntimeError):
     """What was kept of a finished stage is missing or is not what was kept."""

@@ -6,6 +6,7 @@ from prefect.logging import get_run_logger
 
 from pii_finetune.config import RunConfig
 from pii_finetune.dataset_watch import has_other_rows, source_mark
+from pii_finetune.patience import patiently
 from pii_finetune.tracking import TrackedRun, parent_run
 from pii_finetune.validation import ValidationReport
 
@@ -21,7 +22,7 @@ def check_data_is_newest(config: RunConfig, workbook: ValidationReport, mark: st
     """Say, and tag, whether the source still holds the rows that this run read; the run goes on either way."""
     newest = not has_other_rows(config, workbook.fingerprint, mark)
     with parent_run(run):
-        mlflow.set_tag("data_is_newest", str(newest).lower())
+        patiently(mlflow.set_tag, "data_is_newest", str(newest).lower())
     if not newest:
         get_run_logger().warning("%s changed while this run went: the model knows its rows of before", workbook.path)
     return newest

@@ -15,13 +15,16 @@ from pii_finetune.data_report import NUM_SHOWN, bad_cells, render_html
 from pii_finetune.dataset_log import log_rows, production_rows
 from pii_finetune.drift import compare, drift_markdown, drift_table
 from pii_finetune.paths import resolve
+from pii_finetune.patience import patiently
 from pii_finetune.records import Record
+from pii_finetune.result_log import log_numbers
 from pii_finetune.setup import configure_run
 from pii_finetune.splits import Splits, split
 from pii_finetune.tracking import TrackedRun, log_datasets, parent_run
 from pii_finetune.tracking_server import require_server
 from pii_finetune.validation import ValidationReport, problem_line, validate
 from pii_finetune.workbook import read_workbook
+from tasks.artifacts import leave
 
 
 @task(name="check settings")
@@ -39,10 +42,11 @@ def validate_workbook(config: RunConfig, run: TrackedRun) -> ValidationReport:
     docs = resolve(config.output_dir) / run.run_id / "data-docs"
     report = validate(read_workbook(config.data), docs, config.data, advice_seed=config.data.seed)
     with parent_run(run):
-        mlflow.log_artifacts(str(docs), "data-docs")
-        mlflow.log_text(render_html(report, report.advice), "data-report.html")
+        patiently(mlflow.log_artifacts, str(docs), "data-docs")
+        patiently(mlflow.log_text, render_html(report, report.advice), "data-report.html")
     if cells := bad_cells(report):
-        create_table_artifact(
+        leave(
+            create_table_artifact,
             [asdict(cell) for cell in cells[:NUM_SHOWN]],
             key="bad-rows",
             description=f"{'Left out' if report.dropped else 'To mend'}: {len(cells):,} cells"
@@ -53,7 +57,8 @@ def validate_workbook(config: RunConfig, run: TrackedRun) -> ValidationReport:
     lines += "".join(f"\n- {note}" for note in report.notes)
     lines += "".join(f"\n- {count:,} {what}" for what, count in report.normalised.items())
     lines += "".join(f"\n- {each.kind.replace('_', ' ')}: {each.message}" for each in report.advice)
-    create_markdown_artifact(
+    leave(
+        create_markdown_artifact,
         f"### {report.path.name}\n\n"
         f"{report.num_expectations - len(report.problems)} of {report.num_expectations} expectations hold. "
         f"{report.num_rows:,} rows, {len(report.records):,} used, {report.num_cleaned:,} labels cleaned, "
@@ -76,9 +81,9 @@ def compare_with_production(report: ValidationReport, run: TrackedRun) -> None:
         if old is None:
             return
         drift = compare(old, report.records)
-        mlflow.log_text(drift_markdown(drift), "data-drift.md")
-        mlflow.log_dict({"changes": drift_table(drift)}, "data-drift.json")
-        mlflow.log_metrics(
+        patiently(mlflow.log_text, drift_markdown(drift), "data-drift.md")
+        patiently(mlflow.log_dict, {"changes": drift_table(drift)}, "data-drift.json")
+        log_numbers(
             {
                 "rows_added": len(drift.added),
                 "rows_removed": len(drift.removed),
@@ -86,8 +91,11 @@ def compare_with_production(report: ValidationReport, run: TrackedRun) -> None:
                 "language_shift": drift.language_shift,
             }
         )
-    create_markdown_artifact(
-        drift_markdown(drift), key="data-drift", description="What changed since the data of the model in production"
+    leave(
+        create_markdown_artifact,
+        drift_markdown(drift),
+        key="data-drift",
+        description="What changed since the data of the model in production",
     )
     get_run_logger().info("since the data of the model in production: %s", drift.summary)
 
@@ -99,8 +107,9 @@ def prepare_splits(config: RunConfig, report: ValidationReport, run: TrackedRun)
     sides = {"training": splits.train, "validation": splits.validation, "testing": splits.test}
     with parent_run(run):
         log_datasets(report.path, report.fingerprint, {"dataset": report.records, **sides})
-        mlflow.log_metric("rows_withheld", splits.num_withheld)
-    create_table_artifact(
+        log_numbers({"rows_withheld": splits.num_withheld})
+    leave(
+        create_table_artifact,
         [
             {
                 "split": name,

@@ -3,9 +3,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest imports test files without their folder
 
 QUICK = {
     "sft.max_steps": 150,
