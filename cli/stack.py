@@ -41,7 +41,6 @@ class Stack:
             "PREFECT_CLI_PROMPT": "false",
             # In memory, the default, leases die with the server, and with them the healthy runs that held them.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": os.environ.get("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30"),
             "PII_FINETUNE_ROOT": str(ROOT),
             "MLFLOW_TRACKING_URI": self.mlflow,
             # The worker promotes through the server, a person beside it straight in the store: one lock for both.
@@ -65,8 +64,8 @@ class Stack:
         self._call("work-pool", "create", WORK_POOL, "--type", "process", "--overwrite")
         self._call("deploy", "--all", "--prefect-file", str(ROOT / "prefect.yaml"))
         self._run("cli.main", "automate")
-        self._run("cli.main", "reconcile", "--only-worker")
-        self._spawn("worker", [sys.executable, "-m", "cli.worker", "--pool", WORK_POOL, "--name", "local"])
+        worker = [sys.executable, "-m", "cli.worker", "--pool", WORK_POOL, "--name", "local", "--only-worker"]
+        self._spawn("worker", worker)
 
     def watch(self) -> None:
         """Return when a process ends by itself."""

@@ -14,6 +14,7 @@ from pii_finetune.quiet import quiet_libraries
 from pii_finetune.tracking import TrackedRun
 from tasks.data_age import check_data_is_newest, note_source
 from tasks.evaluate import check_production, evaluate_models
+from tasks.gpu import gpu_to_itself
 from tasks.logs import show_user_errors_plainly, show_what_the_package_says
 from tasks.prepare import check_settings, compare_with_production, prepare_splits, read_unseen, validate_workbook
 from tasks.promote import RegisteredPair, decide_promotion, promote_models, register_models, write_report
@@ -54,9 +55,10 @@ def _finetune(config: RunConfig, force: bool) -> Outcome:
         compare_with_production(workbook, run)
         unseen = read_unseen(config)
         splits = prepare_splits(config, workbook, run)
-        sft = train_sft(config, splits, run, force)
-        dpo = train_dpo(config, splits, sft, run, force)
-        evaluated = evaluate_models(config, splits, unseen, sft, dpo, run, force)
+        with gpu_to_itself(config):
+            sft = train_sft(config, splits, run, force)
+            dpo = train_dpo(config, splits, sft, run, force)
+            evaluated = evaluate_models(config, splits, unseen, sft, dpo, run, force)
         decision = decide_promotion(config, evaluated, run)
         newest = check_data_is_newest(config, workbook, mark, run)
         write_report(config, workbook, splits, evaluated, decision, run, newest)
