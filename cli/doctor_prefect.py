@@ -8,7 +8,7 @@ _DEPLOYMENTS = ("pii-finetune/main", "pii-score/main", "pii-watch/main", "pii-re
 
 
 def examine_server() -> list[Check]:
-    """Look at automations, deployments, work pool, worker and how slots are kept; a check that fails unexpectedly is red."""
+    """Look at automations, deployments, pool, worker, how slots are kept; a check that fails unexpectedly is red."""
     checks = (_automations, _deployments, _worker, _leases)
     return [_guarded(check) for check in checks]
 
@@ -72,6 +72,6 @@ def _leases() -> Check:
             "slots",
             "yellow",
             "held in the server's memory: a run ends as Crashed some minutes after the server was started again",
-            "start it with PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem",
+            f"start it with PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE={storage.removesuffix('memory')}filesystem",
         )
     return Check("slots", "green", f"held in {storage.rpartition('.')[2]}")

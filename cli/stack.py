@@ -55,17 +55,29 @@ class Stack:
         for name, port in (("PREFECT_PORT", PREFECT_PORT), ("MLFLOW_PORT", MLFLOW_PORT)):
             if _is_taken(port):
                 raise RuntimeError(f"port {port} is in use; stop what uses it, or set {name} to a free port")
-        self._spawn(
-            "prefect", [str(_BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(PREFECT_PORT)]
-        )
+        self.start_prefect()
         self._spawn("mlflow", self._mlflow_command())
-        self._wait_for("prefect", f"{self.prefect_api}/health")
+        self.wait_for_prefect()
         self._wait_for("mlflow", f"{self.mlflow}/health")
         self._call("work-pool", "create", WORK_POOL, "--type", "process", "--overwrite")
         self._call("deploy", "--all", "--prefect-file", str(ROOT / "prefect.yaml"))
         self._run("cli.main", "automate")
-        worker = [sys.executable, "-m", "cli.worker", "--pool", WORK_POOL, "--name", "local", "--only-worker"]
-        self._spawn("worker", worker)
+        self.start_worker()
+
+    def start_prefect(self) -> None:
+        """Start Prefect's server."""
+        self._spawn(
+            "prefect", [str(_BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(PREFECT_PORT)]
+        )
+
+    def wait_for_prefect(self) -> None:
+        """Wait until Prefect's server answers."""
+        self._wait_for("prefect", f"{self.prefect_api}/health")
+
+    def start_worker(self) -> None:
+        """Start a worker, which first closes what died; no other host can reach this server."""
+        options = ["--pool", WORK_POOL, "--name", "local", "--only-worker"]
+        self._spawn("worker", [sys.executable, "-m", "cli.worker", *options])
 
     def watch(self) -> None:
         """Return when a process ends by itself."""
