@@ -144,7 +144,7 @@ def test_a_death_before_the_first_heartbeat_is_closed_by_the_next_worker(deploye
     starting = deployed.wait(lambda: deployed.process(run), "no process", 120)
     deployed.kill("worker")
     starting.kill()
-    assert deployed.client.read_flow_run(run).state.name == "Pending"
+    assert deployed.client.read_flow_run(run).state.is_pending()
     assert deployed.slots() == 1
     deployed.ensure_worker()
     started = time.monotonic()
@@ -197,8 +197,16 @@ def test_sigterm_to_the_worker_ends_its_run_as_cancelled_within_the_grace_period
 
 
 def test_a_run_outlives_the_death_of_prefects_server(deployed):
-    # Fault 5. A slot is renewed 225 s after the start: the training takes longer.
-    long = {"sft.max_steps": 2500, "sft.save_steps": 250, "sft.logging_steps": 10}
+    # Fault 5. A slot is renewed 225 s after the start: the training must take longer, on a fast machine too.
+    long = {"sft.save_steps": 250, "sft.logging_steps": 10}
+    trial = deployed.run(seed=9, **long, **{"sft.max_steps": 5000})
+    begun = deployed.wait_for_step(trial, 40)
+    points = deployed.mlflow.get_metric_history(begun.info.run_id, "loss")
+    seconds_per_step = (points[-1].timestamp - points[1].timestamp) / 1000 / (points[-1].step - points[1].step)
+    deployed.process(trial).terminate()
+    deployed.wait_for_state(trial, "Cancelled")
+    num_steps = 10 * round(35 / seconds_per_step)
+    long |= {"sft.max_steps": num_steps}
     run = deployed.run(seed=9, **long)
     deployed.wait_for_step(run, 20)
     killed = time.monotonic()
@@ -211,7 +219,7 @@ def test_a_run_outlives_the_death_of_prefects_server(deployed):
     ended = deployed.wait_for_state(run, "Completed", seconds=1500)
     assert ended.total_run_time > timedelta(seconds=240)
     [sft] = deployed.runs(run, "sft")
-    assert deployed.steps(sft) == [1, *range(10, 2501, 10)]
+    assert deployed.steps(sft) == [1, *range(10, num_steps + 1, 10)]
     assert len(deployed.production()) == 1
     assert deployed.slots() == 0
     deployed.wait_for_state(deployed.run(seed=9, **long), "Completed")  # the worker is as before
