@@ -79,7 +79,7 @@ def _read_folder(folder: Path, config: DataConfig, notes: Sequence[str]) -> Tabl
         last = int(max(tables[-1].rows["row"], default=last))
         if sum(len(each.rows) for each in tables) > config.max_rows:
             raise BadWorkbookError(
-                f"{folder}: its files have more than data.max_rows = {config.max_rows:,} rows; raise it if that is meant"
+                f"{folder}: has more rows than data.max_rows = {config.max_rows:,}; raise it if that is meant"
             )
     frame = pd.concat([each.rows for each in tables], ignore_index=True)
     return Table(
