@@ -22,7 +22,7 @@ def tables_among(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]
         else:
             unknown.append(name)
     kinds = (("hidden or temporary", temporary), ("of no kind that is read", unknown))
-    return tuple(tables), tuple(f"not read, for {what}: {_name(names)}" for what, names in kinds if names)
+    return tuple(tables), tuple(f"not read ({what}): {_name(names)}" for what, names in kinds if names)
 
 
 def require_tables(folder: str, tables: tuple[str, ...], notes: tuple[str, ...]) -> None:
