@@ -164,7 +164,7 @@ def running_servers(folder: Path, **settings: str) -> Iterator[Servers]:
         servers.stop_all()
 
 
-def wait_for(condition: Callable[[], T], seconds: float, what: str) -> T:
+def wait_for(condition: Callable[[], T | None], seconds: float, what: str) -> T:
     """Ask until the answer is true, and return it."""
     deadline = time.monotonic() + seconds
     while True:

@@ -115,7 +115,7 @@ class Soak:
             killed = self._kill(plan, run) if plan.kill else None
             while True:
                 ended = self._end_of(run)
-                outcome.states.append(ended.state.name if ended.state else "none")
+                outcome.states.append(str(ended.state and ended.state.name))
                 if ended.state is None or not ended.state.is_crashed():
                     break
                 (run,) = wait_for(lambda crashed=ended: self._resumed(crashed), _LONGEST, f"what resumes {ended.name}")

@@ -77,7 +77,7 @@ class Watched:
         return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL)
 
     def schedule_once(self, name, seconds):
-        """Have a schedule of the deployment fire once, soon."""
+        """Have a schedule of the deployment fire once, soon; Prefect looks for new schedules every 5 s."""
         at = datetime.now(UTC) + timedelta(seconds=seconds)
         schedule = IntervalSchedule(interval=timedelta(days=1), anchor_date=at)
         deployment = self.prefect.read_deployment_by_name(name)
@@ -143,7 +143,7 @@ def watched(servers, tmp_path, small_rows):
 def test_ten_announcements_a_schedule_and_two_people_at_once_train_once_and_a_second_training_repeats_nothing(watched):
     # Fault 14.
     by_hand = [watched.look_by_hand() for _ in range(2)]
-    watched.schedule_once("pii-watch/main", 5)
+    watched.schedule_once("pii-watch/main", 12)
     with ThreadPoolExecutor(5) as pool:
         list(pool.map(lambda _: watched.announce(), range(5)))
     for _ in range(5):
@@ -152,7 +152,7 @@ def test_ten_announcements_a_schedule_and_two_people_at_once_train_once_and_a_se
 
     # A schedule of the training itself fires while it goes: it waits, and then finds all that was made.
     wait_for(lambda: watched.trains(first), LONG, "SFT to train")
-    watched.schedule_once("pii-finetune/main", 2)
+    watched.schedule_once("pii-finetune/main", 12)
     second = wait_for(lambda: [r for r in watched.runs("pii-finetune") if r.id != first.id], LONG, "the schedule")[0]
     wait_for(
         lambda: watched.state(second).name == "AwaitingConcurrencySlot" or watched.state(first).is_final(),
