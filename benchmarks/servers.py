@@ -54,7 +54,7 @@ class Servers:
             "PII_FINETUNE_ROOT": str(ROOT),
             "PII_FINETUNE_RESUME_DELAY_SECONDS": "1",
             "PATH": f"{_BIN}{os.pathsep}{os.environ.get('PATH', '')}",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "OMP_WAIT_POLICY": "passive",
             **settings,
         }

@@ -1,12 +1,16 @@
 import os
 import random
 import threading
+from datetime import timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.watch import watch
@@ -167,3 +171,17 @@ def test_no_attempt_is_spent_while_mlflow_is_down(small_workbook, tmp_path, monk
             look(path)
     assert not started(path)
     assert look(path) is not None
+
+
+def test_a_schedule_makes_runs(small_workbook):
+    # With SQLAlchemy 2.1 Prefect 3.8.8 makes none, and says so in the server's log only.
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("pii-finetune/main")
+        (schedule,) = client.create_deployment_schedules(
+            deployment.id, [(IntervalSchedule(interval=timedelta(minutes=15)), True)]
+        )
+        url = f"{PREFECT_API_URL.value()}/deployments/{deployment.id}/schedule"
+        httpx.post(url, json={}, timeout=60).raise_for_status()
+        made = [run for run in client.read_flow_runs() if run.auto_scheduled]
+        client.delete_deployment_schedule(deployment.id, schedule.id)
+    assert made
