@@ -33,7 +33,7 @@ def finetune(
 
     Args:
         profile: the recipe: embedded, seed or fast.
-        data: the workbook; by default the profile's own.
+        data: the workbook, or a folder of tables, or a URL of either; by default the profile's own.
         overrides: settings by dotted path, e.g. {"sft.learning_rate": 1e-3}.
         force: repeat stages that an earlier run of the same data and settings finished.
     """

@@ -23,7 +23,7 @@ def log_rows(records: Sequence[Record]) -> None:
             "label": [r.label for r in records],
             "language": [r.language for r in records],
             "sensitive": [r.sensitive for r in records],
-            "row": pa.array([r.row for r in records], pa.int64()),
+            "row": [r.row for r in records],
         }
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -21,6 +21,10 @@ class BadWorkbookError(UserError):
     """The workbook, or rows of it, cannot be trained on."""
 
 
+class SourceOutOfReachError(BadWorkbookError):
+    """The dataset could not be read this time, which says nothing about its rows."""
+
+
 class MissingDeviceError(UserError):
     """The profile needs hardware that this machine does not have."""
 

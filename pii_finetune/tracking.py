@@ -105,6 +105,24 @@ def _unfinished_run(client: MlflowClient, experiment_id: str, key: str) -> Run |
     return None
 
 
+def finished_run(config: RunConfig, fingerprint: str) -> str | None:
+    """Return the newest run with these settings that finished, if it was on the rows of this fingerprint."""
+    configure_tracking()
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(config.tracking.experiment)
+    if experiment is None:
+        return None
+    settings = {path: str(value) for path, value in flatten(config).items()}
+    for run in client.search_runs(
+        [experiment.experiment_id],
+        f"attributes.status = 'FINISHED' and tags.profile = '{config.profile}'",
+        order_by=["attributes.start_time DESC"],
+    ):
+        if run.data.params == settings:
+            return run.info.run_id if run.data.tags.get("dataset_fingerprint") == fingerprint else None
+    return None
+
+
 def close_run(run: TrackedRun, status: str) -> None:
     """End the parent run as FINISHED, FAILED or KILLED."""
     _end(run.run_id, status, insist=status == "FINISHED")

@@ -1,5 +1,6 @@
 """Judging the rows of a workbook: what is wrong in which rows, and the records that can be used."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pii_finetune.excerpts import point_out
 from pii_finetune.expectations import label_expectations
 from pii_finetune.languages import canonical_language
 from pii_finetune.records import Record, fingerprint
+from pii_finetune.row_place import FileRows, Place, list_places, place_of
 from pii_finetune.workbook import Table
 
 _NUM_EXCERPTS = 1_000  # cells of one problem whose content is kept
@@ -25,11 +27,11 @@ _ABOUT = {"label_script": "label", "label_token": "label", "label_language_answe
 
 @dataclass(frozen=True)
 class Problem:
-    """One expectation that failed, by its name: which rows of the sheet, why that matters and what to do."""
+    """One expectation that failed, by its name: in which rows, why that matters and what to do."""
 
     expectation: str
     column: str
-    rows: tuple[int, ...]  # empty: the table as a whole
+    rows: tuple[Place, ...]  # empty: the table as a whole
     message: str
     found: tuple[str, ...] = ()  # escaped excerpts of the first cells, one a row
 
@@ -81,7 +83,7 @@ def problem_line(problem: Problem) -> str:
     """Return one line naming column, rows, what was found there, and the remedy."""
     if not problem.rows:
         return problem.message
-    shown = ", ".join(str(row) for row in problem.rows[:_NUM_SHOWN])
+    shown = list_places(problem.rows[:_NUM_SHOWN])
     more = f" and {len(problem.rows) - _NUM_SHOWN:,} more" if len(problem.rows) > _NUM_SHOWN else ""
     found = ", ".join(dict.fromkeys(text for text in problem.found[:_NUM_IN_LINE] if text))
     cells = f" ({found})" if found else ""
@@ -115,7 +117,7 @@ def validate(
     del cleaned  # a million rows of it beside what the advice needs would be the peak of memory
     advice = advise(records, advice_seed, copies, checkpoint) if records and advice_seed is not None else ()
     told = {problem.expectation: problem.message for problem in failed} | {each.kind: each.message for each in advice}
-    return ValidationReport(
+    report = ValidationReport(
         where=table.where,
         path=table.path,
         sheet=table.sheet,
@@ -128,9 +130,29 @@ def validate(
         notes=table.notes,
         copies=copies,
         extra_columns=table.extra_columns,
-        docs=None if docs_folder is None else checkpoint.write_docs(docs_folder, told),
+        docs=None if docs_folder is None else checkpoint.write_docs(docs_folder, told, table.files),
         num_expectations=len(suite),
         advice=advice,
+    )
+    return _placed(report, table.files) if table.files else report
+
+
+def _placed(report: ValidationReport, files: Sequence[FileRows]) -> ValidationReport:
+    """Return the report with rows called by their files; until here they were told apart by number."""
+
+    def move(rows: Iterable[Place]) -> tuple[Place, ...]:
+        return tuple(place_of(int(row), files) for row in rows)
+
+    def rename(records: Iterable[Record]) -> tuple[Record, ...]:
+        return tuple(replace(record, row=place_of(int(record.row), files)) for record in records)
+
+    return replace(
+        report,
+        records=rename(report.records),
+        copies=rename(report.copies),
+        problems=tuple(replace(each, rows=move(each.rows)) for each in report.problems),
+        dropped=tuple(replace(each, rows=move(each.rows)) for each in report.dropped),
+        advice=tuple(replace(each, rows=move(each.rows)) for each in report.advice),
     )
 
 
