@@ -8,12 +8,14 @@ from typing import Any
 import mlflow
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging import get_run_logger
 
 from pii_finetune.config import RunConfig
 from pii_finetune.data_report import NUM_SHOWN, bad_cells, render_html
 from pii_finetune.dataset_log import log_rows, production_rows
 from pii_finetune.drift import compare, drift_markdown, drift_table
+from pii_finetune.errors import MissingServerError
 from pii_finetune.paths import resolve
 from pii_finetune.patience import patiently
 from pii_finetune.records import Record
@@ -27,7 +29,19 @@ from pii_finetune.workbook import read_workbook
 from tasks.artifacts import leave
 
 
-@task(name="check settings")
+def _server_is_missing(_task: Any, _task_run: TaskRun, state: State[Any]) -> bool:
+    """Whether that is why a task failed: a server that is restarted is back in a moment, a mistake stays one."""
+    try:
+        state.result()
+    except MissingServerError:
+        return True
+    except Exception:  # noqa: BLE001  told by the task itself
+        return False
+    return False
+
+
+# The command line has asked before the flow: who mistyped an address does not wait here.
+@task(name="check settings", retries=6, retry_delay_seconds=10, retry_condition_fn=_server_is_missing)
 def check_settings(profile: str, data: str | None, overrides: dict[str, Any] | None) -> RunConfig:
     """Build the run's config and check that this machine can run it, before any work is done."""
     config = configure_run(profile, data, overrides or {})

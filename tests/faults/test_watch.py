@@ -16,9 +16,10 @@ from prefect.testing.utilities import prefect_test_harness
 from flows.watch import watch
 from make_data.workbook import write_workbook
 from pii_finetune.dataset_watch import read_rows
-from pii_finetune.errors import MissingServerError
+from pii_finetune.errors import BadConfigError, MissingServerError
 from pii_finetune.setup import build_config
 from pii_finetune.tracking import close_run, log_datasets, open_run, parent_run
+from tasks.prepare import check_settings
 
 pytestmark = pytest.mark.slow
 
@@ -185,3 +186,23 @@ def test_a_schedule_makes_runs(small_workbook):
         made = [run for run in client.read_flow_runs() if run.auto_scheduled]
         client.delete_deployment_schedule(deployment.id, schedule.id)
     assert made
+
+
+def test_a_run_waits_for_an_mlflow_that_is_restarted_and_not_over_a_mistake(monkeypatch):
+    asked = []
+
+    def require_server():
+        asked.append(1)
+        if len(asked) < 3:
+            raise MissingServerError("down")
+
+    monkeypatch.setattr("tasks.prepare.require_server", require_server)
+
+    @flow
+    def check(profile):
+        return check_settings.with_options(retry_delay_seconds=0.1)(profile, None, {})
+
+    assert check("embedded").profile == "embedded"
+    assert len(asked) == 3
+    with pytest.raises(BadConfigError, match="there is no profile"):
+        check("embeded")

@@ -8,7 +8,8 @@ from make_data.workbook import Row, write_workbook
 from pii_finetune.config import DataConfig
 from pii_finetune.data_report import bad_cells, render_html
 from pii_finetune.errors import BadWorkbookError
-from pii_finetune.records import fingerprint
+from pii_finetune.evaluation import _places
+from pii_finetune.records import Record, fingerprint
 from pii_finetune.source_mark import source_mark
 from pii_finetune.table_folder import SUFFIXES, tables_among
 from pii_finetune.tables import open_table
@@ -131,3 +132,9 @@ def test_every_kind_that_is_looked_for_has_a_reader(tmp_path: Path):
     assert tables_among(["x.exe"]) == ((), ("not read (of no kind that is read): x.exe",))
     for suffix in SUFFIXES:
         open_table(tmp_path / f"table{suffix}", settings(tmp_path))
+
+
+def test_rows_named_by_file_and_rows_named_by_number_stand_in_one_column_of_an_evaluation():
+    records = [Record("first name", "English", True, "2 of a.csv"), Record("width", "English", False, 3)]
+    assert _places(records) == ["2 of a.csv", "3"]
+    assert _places(records[1:]) == [3]
