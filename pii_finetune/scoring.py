@@ -17,6 +17,7 @@ from pii_finetune.fused.answers import answer_greedily
 from pii_finetune.fused.dequantize import dequantize_once
 from pii_finetune.fused.merged import MergedAdapters, can_be_merged
 from pii_finetune.labels import spell_out
+from pii_finetune.memory import in_smaller_batches
 from pii_finetune.prompt import tokenize_prompts
 from pii_finetune.scores import Question, Scores
 
@@ -56,10 +57,17 @@ class Scorer:
         # Neighbours in one language share the most tokens at the start; like lengths leave attention no gaps.
         order = sorted(range(len(distinct)), key=lambda at: (distinct[at][1] or "", len(distinct[at][0])))
         found: list[Answers] = []
+        widest = 0
+
+        def ask(batch: Sequence[int]) -> Answers:
+            return self._ask(tokenize_prompts(self._tokenizer, [distinct[at] for at in batch]), check_format)
+
         with torch.inference_mode(), self._answering_as(adapter):
-            for start in range(0, len(order), self._batch_size):
-                batch = [distinct[at] for at in order[start : start + self._batch_size]]
-                found.append(self._ask(tokenize_prompts(self._tokenizer, batch), check_format))
+            for batch, answers in in_smaller_batches(order, self._batch_size, ask):
+                found.append(answers)
+                widest = max(widest, len(batch))
+        if len(order) >= self._batch_size:
+            self._batch_size = widest  # smaller than it was, if memory did not suffice
         margin, valid = np.zeros(len(distinct)), np.zeros(len(distinct), dtype=bool)
         if found:  # only now are the figures waited for; a GPU was given one batch after the other
             margin[order], valid[order] = (torch.cat(each).cpu().numpy() for each in zip(*found, strict=True))

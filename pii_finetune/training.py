@@ -30,6 +30,7 @@ class Adapter:
     train_loss: float
     seconds: float
     fallback: str | None = None  # why TRL's trainer ran although the fused one was asked for
+    micro_batch_after_oom: int | None = None  # half of what was asked for, because memory did not suffice for that
     # "loss" and "eval_loss" by step, from the first step on, also of what was trained before an interruption
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
 

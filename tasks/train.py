@@ -71,6 +71,7 @@ def _train(stage: str, key: str, config: RunConfig, run: TrackedRun, folder: Pat
         def on_update(update: TrainingUpdate) -> None:
             new = {name: value for name, value in update.metrics.items() if update.step > logged.get(name, -1)}
             mlflow.log_metrics(new, step=update.step)
+            logged.update(dict.fromkeys(new, update.step))  # a second attempt, for want of memory, repeats some
             progress.show_training(update)
 
         mlflow.log_params(getattr(config, stage).model_dump() | config.lora.model_dump())
@@ -78,6 +79,8 @@ def _train(stage: str, key: str, config: RunConfig, run: TrackedRun, folder: Pat
         if adapter.fallback is not None:
             mlflow.set_tag("fused_fallback", adapter.fallback)
             get_run_logger().warning("TRL's own trainer ran instead of the fused one: %s", adapter.fallback)
+        if adapter.micro_batch_after_oom is not None:
+            mlflow.set_tag("micro_batch_after_oom", adapter.micro_batch_after_oom)
         mlflow.log_figure(plot_training(stage, adapter.curves["loss"], adapter.curves["eval_loss"]), "loss.png")
         keep_adapter(adapter)
     return adapter
