@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
-from accelerate.utils import clear_device_cache
-from accelerate.utils.memory import should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from pii_finetune.errors import OutOfMemoryError
 

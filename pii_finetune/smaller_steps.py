@@ -46,8 +46,8 @@ def train_within_memory(
     }
     accumulated = smaller["gradient_accumulation_steps"]
     _LOGGER.warning(
-        "%s: memory does not suffice for a micro-batch of %d (%s): once more, with %d and %d accumulated, %d rows a step "
-        "as before. To start so the next time: %s.per_device_train_batch_size=%d, %s.gradient_accumulation_steps=%d",
+        "%s: memory does not suffice for a micro-batch of %d (%s): once more, with %d and %d accumulated, %d rows a "
+        "step as before. To start so next time: %s.per_device_train_batch_size=%d, %s.gradient_accumulation_steps=%d",
         *(stage, before, told, before // 2, accumulated, accumulated * (before // 2)),
         *(stage, before // 2, stage, accumulated),
     )

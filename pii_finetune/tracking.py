@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from pii_finetune.config import RunConfig
+from pii_finetune.disk import told_if_full
 from pii_finetune.errors import RunInProgressError, TrainingStoppedError
 from pii_finetune.overrides import flatten
 from pii_finetune.own_process import may_live, own_process
@@ -94,11 +95,12 @@ def close_run(run: TrackedRun, status: str) -> None:
 def parent_run(run: TrackedRun) -> Iterator[None]:
     """Log to the parent run; it goes on afterwards."""
     client = MlflowClient()
-    try:
-        with mlflow.start_run(run_id=run.run_id):
-            yield
-    finally:
-        client.update_run(run.run_id, status="RUNNING")
+    with _told_if_full(run.run_id):
+        try:
+            with mlflow.start_run(run_id=run.run_id):
+                yield
+        finally:
+            client.update_run(run.run_id, status="RUNNING")
 
 
 @contextmanager
@@ -119,17 +121,24 @@ def stage_run(run: TrackedRun, stage: str, config: RunConfig, key: str) -> Itera
     )
     tags = {"stage": stage, "profile": config.profile, "stage_key": key, **own_process()}
     active = mlflow.start_run(**child, tags=tags, log_system_metrics=config.tracking.log_system_metrics)
-    status = "KILLED"
-    try:
-        yield active.info.run_id
-        status = "FINISHED"
-    except TrainingStoppedError:
-        raise
-    except Exception:
-        status = "FAILED"
-        raise
-    finally:
-        mlflow.end_run(status)
+    with _told_if_full(active.info.run_id):
+        status = "KILLED"
+        try:
+            yield active.info.run_id
+            status = "FINISHED"
+        except TrainingStoppedError:
+            raise
+        except Exception:
+            status = "FAILED"
+            raise
+        finally:
+            mlflow.end_run(status)
+
+
+def _told_if_full(run_id: str) -> AbstractContextManager[None]:
+    uri = mlflow.get_tracking_uri()
+    place = Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else "its store"
+    return told_if_full(f"what MLflow keeps of run {run_id}", place, "a rerun goes on from here")
 
 
 def last_steps(run_id: str) -> dict[str, int]:
