@@ -1,7 +1,9 @@
 """Asking a model about labels: how much it leans to yes, and whether its answer has the form it should have."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from pii_finetune.labels import spell_out
 from pii_finetune.memory import in_smaller_batches
 from pii_finetune.prompt import tokenize_prompts
 from pii_finetune.scores import Question, Scores
+
+_MAX_WORKERS = 4  # a fifth of a batch's time is Python's, which runs one thread at a time
 
 Answers = tuple[torch.Tensor, torch.Tensor]  # (B,) margin, (B,) whether it has the right form
 
@@ -56,18 +60,10 @@ class Scorer:
         distinct = list(dict.fromkeys(read_as))
         # Neighbours in one language share the most tokens at the start; like lengths leave attention no gaps.
         order = sorted(range(len(distinct)), key=lambda at: (distinct[at][1] or "", len(distinct[at][0])))
-        found: list[Answers] = []
-        widest = 0
-
-        def ask(batch: Sequence[int]) -> Answers:
-            return self._ask(tokenize_prompts(self._tokenizer, [distinct[at] for at in batch]), check_format)
-
-        with torch.inference_mode(), self._answering_as(adapter):
-            for batch, answers in in_smaller_batches(order, self._batch_size, ask):
-                found.append(answers)
-                widest = max(widest, len(batch))
-        if len(order) >= self._batch_size:
-            self._batch_size = widest  # smaller than it was, if memory did not suffice
+        starts = range(0, len(order), self._batch_size)
+        batches = [[distinct[at] for at in order[start : start + self._batch_size]] for start in starts]
+        with self._answering_as(adapter):
+            found = self._ask_all(batches, check_format)
         margin, valid = np.zeros(len(distinct)), np.zeros(len(distinct), dtype=bool)
         if found:  # only now are the figures waited for; a GPU was given one batch after the other
             margin[order], valid[order] = (torch.cat(each).cpu().numpy() for each in zip(*found, strict=True))
@@ -75,7 +71,33 @@ class Scorer:
         back = [place[key] for key in read_as]
         return Scores(margin[back], valid[back])
 
-    def _ask(self, prompts: list[list[int]], check_format: bool) -> Answers:
+    def _ask_all(self, batches: list[list[Question]], check_format: bool) -> list[Answers]:
+        """Ask about batch after batch; on a CPU about several at once, each on a core of its own.
+
+        So no core waits where a tensor is too small to be shared, or while Python prepares the next batch.
+        """
+        prompts = (tokenize_prompts(self._tokenizer, batch) for batch in batches)  # by one thread, as they are wanted
+
+        def ask(batch: list[list[int]]) -> Answers:
+            with torch.inference_mode():  # a thread's own
+                asked = list(in_smaller_batches(batch, self._batch_size, partial(self._ask, check_format=check_format)))
+            if len(asked) > 1:  # memory did not suffice, here or before
+                self._batch_size = min(self._batch_size, max(len(part) for part, _ in asked))
+            margin, valid = zip(*(answers for _, answers in asked), strict=True)
+            return torch.cat(margin), torch.cat(valid)
+
+        if self._model.device.type != "cpu" or not self._is_qwen2:
+            return [ask(batch) for batch in prompts]
+        num_cores = torch.get_num_threads()
+        num_workers = min(num_cores, _MAX_WORKERS)
+        pool = ThreadPoolExecutor(num_workers, initializer=torch.set_num_threads, initargs=(num_cores // num_workers,))
+        try:
+            return list(pool.map(ask, prompts))
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(num_cores)  # threads that are born later start with what any thread set last
+
+    def _ask(self, prompts: Sequence[list[int]], check_format: bool) -> Answers:
         if not self._is_qwen2:
             return self._generate(prompts)
         said = answer_greedily(self._model, prompts, (self._yes, self._no), self._end, and_after=check_format)
@@ -92,7 +114,7 @@ class Scorer:
         self._model.set_adapter(adapter)
         return nullcontext()
 
-    def _generate(self, prompts: list[list[int]]) -> Answers:
+    def _generate(self, prompts: Sequence[list[int]]) -> Answers:
         """Decode two tokens greedily: the reference for what a user of the model would see."""
         padded = self._tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self._model.device)
         generated: Any = self._model.generate(

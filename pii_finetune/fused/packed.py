@@ -3,6 +3,9 @@
 All of a transformer but attention looks at one token at a time, so the tokens of all prompts stand in one row, and only
 attention sees them as (sequence, place). What the prompts start with is a sequence of its own; the others look at it as
 if it stood before them. Of a batch of labels a third would else be padding, and half of the rest the same start.
+
+Nothing is kept for a gradient, so that sums and products are written over their operands: on a CPU, where a batch's
+states fill the caches, that is an eighth of the time.
 """
 
 from collections.abc import Sequence
@@ -12,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.functional import rms_norm, scaled_dot_product_attention
-from transformers.models.qwen2.modeling_qwen2 import Qwen2Model, apply_rotary_pos_emb
+from transformers.models.qwen2.modeling_qwen2 import Qwen2Model
 
 # CUDA's attention kernels want the rows of a mask to begin at multiples of 16 bytes, and copy it otherwise.
 _MULTIPLE_OF = 8
@@ -106,17 +109,28 @@ def _layer(
     normed = _normed(layer.input_layernorm, hidden)
     heads = (-1, attention.head_dim)
     key, value = (project(normed).unflatten(-1, heads) for project in (attention.k_proj, attention.v_proj))
-    _, key = apply_rotary_pos_emb(key, key, *rotary, unsqueeze_dim=1)
+    key = _rotated(key, *rotary)
     if kept is None:
         asked = asking.flatten()
         hidden, normed, rotary = hidden[asked], normed[asked], (rotary[0][asked], rotary[1][asked])
-    query = attention.q_proj(normed).unflatten(-1, heads)
-    query, _ = apply_rotary_pos_emb(query, query, *rotary, unsqueeze_dim=1)
+    query = _rotated(attention.q_proj(normed).unflatten(-1, heads), *rotary)
     query = query[asking] if kept is not None else query.unflatten(0, asking.shape)
     key, value = (_by_sequence(each, packing, len(asking)) for each in (key, value))
     mixed = _attend(query, key, value, mask, attention.scaling).flatten(0, 1)
-    hidden = hidden + attention.o_proj(mixed if kept is None else mixed[kept])
-    return hidden + layer.mlp(_normed(layer.post_attention_layernorm, hidden))
+    hidden = attention.o_proj(mixed if kept is None else mixed[kept]).add_(hidden)
+    normed = _normed(layer.post_attention_layernorm, hidden)
+    gate, up, down = layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj
+    return hidden.add_(down(layer.mlp.act_fn(gate(normed)).mul_(up(normed))))
+
+
+def _rotated(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """apply_rotary_pos_emb of (N, heads, D), whose `rotate_half` would copy and negate half of it first."""
+    half = states.shape[-1] // 2
+    cos, sin = cos[:, None], sin[:, None]
+    turned = states * cos
+    turned[..., :half].addcmul_(states[..., half:], sin[..., :half], value=-1)
+    turned[..., half:].addcmul_(states[..., :half], sin[..., half:])
+    return turned
 
 
 def _by_sequence(states: torch.Tensor, packing: Packing, num_sequences: int) -> torch.Tensor:

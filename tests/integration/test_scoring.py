@@ -1,3 +1,6 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +50,34 @@ def test_probabilities_are_those_of_a_plain_forward(config, sft, expected, batch
     assert np.abs(scorer.score(QUESTIONS, "sft", check_format).probability - expected).max() <= 1e-5
 
 
+@pytest.mark.parametrize("num_threads", [1, 2, 6])
+def test_on_a_cpu_batches_are_asked_about_side_by_side_and_threads_are_left_as_they_were(
+    config, sft, expected, monkeypatch, num_threads
+):
+    scorer, seen = Scorer(config.base, {"sft": sft[0].path}, batch_size=1), []
+    at_once = threading.Barrier(min(num_threads, 4), timeout=60)  # breaks if fewer come
+    real = scorer._ask
+
+    def ask(prompts, check_format):
+        if len(seen) < at_once.parties:
+            seen.append((threading.get_ident(), torch.get_num_threads()))
+            at_once.wait()
+        return real(prompts, check_format)
+
+    monkeypatch.setattr(scorer, "_ask", ask)
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        found = scorer.score(QUESTIONS, "sft").probability
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == torch.get_num_threads() == num_threads
+    finally:
+        torch.set_num_threads(before)
+    assert np.abs(found - expected).max() <= 1e-5
+    assert {threads for _, threads in seen} == {1}
+    assert len({worker for worker, _ in seen}) == at_once.parties
+
+
 @pytest.mark.parametrize("check_format", [True, False])
 def test_an_answer_does_not_depend_on_its_neighbours_in_the_batch(scorer, check_format):
     together = scorer.score(QUESTIONS, "sft", check_format).probability
@@ -65,7 +96,7 @@ def test_what_is_shared_is_run_once_and_nothing_is_padding(config, sft, monkeypa
     prompts = tokenize_prompts(scorer._tokenizer, questions)
     num_shared = shared_start(prompts)
     assert num_shared > 17  # the instruction, and the name of the language
-    assert len(passes) == 2
+    assert len(passes) == 2  # at once, in any order
     assert sum(passes) == 2 * num_shared + sum(len(prompt) - num_shared for prompt in prompts)
 
 
