@@ -82,7 +82,7 @@ def keep_adapter(adapter: Adapter) -> None:
     facts = {key: value for key, value in asdict(adapter).items() if key != "path"}
     mlflow.log_artifacts(str(adapter.path), _ADAPTER_FOLDER)
     with tempfile.TemporaryDirectory() as folder:
-        _log_manifest(Path(folder), adapter.path, facts)
+        log_manifest(Path(folder), adapter.path, facts)
 
 
 def fetch_adapter(kept: KeptStage, folder: Path) -> Adapter:
@@ -91,7 +91,7 @@ def fetch_adapter(kept: KeptStage, folder: Path) -> Adapter:
     Raises:
         DamagedResultError: a file is missing, or not as it was logged.
     """
-    facts = _fetch(kept, _ADAPTER_FOLDER, folder)
+    facts = fetch_files(kept, _ADAPTER_FOLDER, folder)
     return Adapter(path=folder / _ADAPTER_FOLDER, **facts)
 
 
@@ -105,7 +105,7 @@ def keep_evaluation(report: EvaluationReport, calibrations: Mapping[str, Calibra
         (folder / "evaluation.json").write_text(json.dumps(content), encoding="utf-8")
         report.predictions.to_parquet(folder / "predictions.parquet", index=False)
         mlflow.log_artifacts(str(folder), "evaluation")
-        _log_manifest(Path(parent), folder, {})
+        log_manifest(Path(parent), folder, {})
 
 
 def fetch_evaluation(kept: KeptStage) -> tuple[EvaluationReport, dict[str, Calibration]]:
@@ -115,7 +115,7 @@ def fetch_evaluation(kept: KeptStage) -> tuple[EvaluationReport, dict[str, Calib
         DamagedResultError: a file is missing, or not as it was logged.
     """
     with tempfile.TemporaryDirectory() as parent:
-        _fetch(kept, "evaluation", Path(parent))
+        fetch_files(kept, "evaluation", Path(parent))
         folder = Path(parent) / "evaluation"
         content = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
         predictions = pd.read_parquet(folder / "predictions.parquet")
@@ -126,15 +126,20 @@ def fetch_evaluation(kept: KeptStage) -> tuple[EvaluationReport, dict[str, Calib
     return EvaluationReport(predictions=predictions, **measured), calibrations
 
 
-def _log_manifest(scratch: Path, folder: Path, facts: Mapping[str, Any]) -> None:
+def log_manifest(scratch: Path, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Log to the active run, last of all, the hashes of a folder that was logged, and facts."""
     files = {path.name: asdict(digest(path)) for path in sorted(folder.iterdir())}
     (scratch / _MANIFEST).write_text(json.dumps({"files": files, "facts": facts}), encoding="utf-8")
     # Last: without it nothing is kept.
     mlflow.log_artifact(str(scratch / _MANIFEST), _FOLDER)
 
 
-def _fetch(kept: KeptStage, name: str, target: Path) -> dict[str, Any]:
-    """Download a folder of artifacts, hold it against its manifest and return the facts that are kept with it."""
+def fetch_files(kept: KeptStage, name: str, target: Path) -> dict[str, Any]:
+    """Download a folder of artifacts, hold it against its manifest and return the facts that are kept with it.
+
+    Raises:
+        DamagedResultError: a file is missing, or not as it was logged.
+    """
     run_id = kept.run.info.run_id
     target.mkdir(parents=True, exist_ok=True)
     try:

@@ -116,7 +116,7 @@ class Scorer:
 
     def _generate(self, prompts: Sequence[list[int]]) -> Answers:
         """Decode two tokens greedily: the reference for what a user of the model would see."""
-        padded = self._tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self._model.device)
+        padded = self._tokenizer.pad({"input_ids": list(prompts)}, return_tensors="pt").to(self._model.device)
         generated: Any = self._model.generate(
             **padded,
             max_new_tokens=2,

@@ -35,6 +35,17 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What Great Expectations found, as far as it is not in the rows themselves."""
+
+    problems: tuple[Problem, ...]
+    dropped: tuple[Problem, ...]
+    num_expectations: int
+    advice: tuple[Advice, ...]
+    docs: Path | None
+
+
+@dataclass(frozen=True)
 class ValidationReport:
     """What is in the workbook and what is wrong with it."""
 
@@ -115,22 +126,43 @@ def validate(
     del cleaned  # a million rows of it beside what the advice needs would be the peak of memory
     advice = advise(records, advice_seed, copies, checkpoint) if records and advice_seed is not None else ()
     told = {problem.expectation: problem.message for problem in failed} | {each.kind: each.message for each in advice}
+    docs = None if docs_folder is None else checkpoint.write_docs(docs_folder, told)
+    verdict = Verdict(tuple(problems), tuple(dropped), len(suite), advice, docs)
+    return _report(table, records, copies, num_cleaned, normalised, verdict)
+
+
+def judged_before(table: Table, verdict: Verdict) -> ValidationReport:
+    """Return the report on a table whose rows were found valid before: the rows are made anew, they are not judged."""
+    cleaned, normalised = clean(table.rows)
+    num_cleaned = _count_cleaned(table.rows, cleaned)
+    records, copies = _records(cleaned.drop(index=list({row for each in verdict.dropped for row in each.rows})))
+    return _report(table, records, copies, num_cleaned, normalised, verdict)
+
+
+def _report(
+    table: Table,
+    records: tuple[Record, ...],
+    copies: tuple[Record, ...],
+    num_cleaned: int,
+    normalised: dict[str, int],
+    verdict: Verdict,
+) -> ValidationReport:
     return ValidationReport(
         where=table.where,
         path=table.path,
         sheet=table.sheet,
         records=records,
-        problems=tuple(problems),
-        dropped=tuple(dropped),
-        num_rows=num_rows,
+        problems=verdict.problems,
+        dropped=verdict.dropped,
+        num_rows=len(table.rows),
         num_cleaned=num_cleaned,
         normalised=normalised,
         notes=table.notes,
         copies=copies,
         extra_columns=table.extra_columns,
-        docs=None if docs_folder is None else checkpoint.write_docs(docs_folder, told),
-        num_expectations=len(suite),
-        advice=advice,
+        docs=verdict.docs,
+        num_expectations=verdict.num_expectations,
+        advice=verdict.advice,
     )
 
 

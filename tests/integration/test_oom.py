@@ -128,7 +128,7 @@ def test_scoring_asks_about_fewer_rows_at_once_and_answers_the_same(config, sft,
     found = scorer.score(QUESTIONS, "sft")
     assert abs(found.margin - expected.margin).max() <= 1e-5
     assert (found.valid == expected.valid).all()
-    assert asked == [32, 16, 8, 8, 8, 8, 8]
+    assert sorted(asked) == [8, 8, 8, 8, 8, 16, 32]
     assert "memory does not suffice to ask the model about 32 rows at once" in caplog.text
     asked.clear()
     scorer.score(QUESTIONS, "sft")
