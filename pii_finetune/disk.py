@@ -9,8 +9,11 @@ from pathlib import Path
 from pii_finetune.errors import DiskFullError, PiiFinetuneError
 
 # safetensors, shutil.copytree and Arrow have errors of their own with the system's words in them, SQLite has its own
-# words, and torch.save says no more than that its file could not be written.
-_WORDS = ("No space left on device", "Disk quota exceeded", "database or disk is full", "PytorchStreamWriter failed")
+# words, and torch.save says no more than where in its C++ its file could not be written.
+_WORDS = (
+    *("No space left on device", "Disk quota exceeded", "database or disk is full"),
+    *("PytorchStreamWriter failed", "inline_container.cc", "iostream error"),
+)
 
 
 @contextmanager

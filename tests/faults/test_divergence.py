@@ -1,6 +1,6 @@
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults]
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(1800)]
 
 
 def test_a_loss_that_is_no_number_fails_the_run_by_step_and_learning_rate_and_registers_nothing(runs):
