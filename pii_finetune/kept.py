@@ -1,6 +1,7 @@
 """Results of finished stages, kept as MLflow artifacts and found again by their key, whoever made them."""
 
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -141,12 +142,14 @@ def fetch_files(kept: KeptStage, name: str, target: Path) -> dict[str, Any]:
         DamagedResultError: a file is missing, or not as it was logged.
     """
     run_id = kept.run.info.run_id
-    target.mkdir(parents=True, exist_ok=True)
+    folder = target / name
+    shutil.rmtree(folder, ignore_errors=True)  # what a run before left there must not pass for what is kept
+    folder.mkdir(parents=True)
     try:
         manifest = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/{_FOLDER}/{_MANIFEST}"))
         for file in manifest["files"]:
-            mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=f"{name}/{file}", dst_path=str(target))
-        verify_contents(target / name, {file: FileDigest(**each) for file, each in manifest["files"].items()})
+            mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=f"{name}/{file}", dst_path=str(folder))
+        verify_contents(folder, {file: FileDigest(**each) for file, each in manifest["files"].items()})
     except (MlflowException, OSError, ValueError, KeyError, TypeError, TamperedModelError, UserError) as error:
         reason = str(error).strip().partition("\n")[0].partition("; take an untouched")[0][:300]
         raise DamagedResultError(
