@@ -1,4 +1,4 @@
-"""Whether the base can be had, before a run begins: whole in its folder, or on the hub, which answers, with room for it."""
+"""Whether the base can be had, before a run begins: whole in its folder, or on a hub that answers, with room for it."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from pii_finetune.config import BaseConfig
 from pii_finetune.errors import DiskFullError, MissingModelError
 from pii_finetune.paths import resolve
 
-# The hub answers this in a fraction of a second. Its client waits 10 s a request, and asks again for each of many files.
+# The hub answers this in a fraction of a second. Its client waits 10 s a request, and asks for each of many files.
 _ANSWER_SECONDS = float(os.environ.get("HF_HUB_ETAG_TIMEOUT", "5"))
 _SMALL = ("*.json", "*.jinja", "*.txt", "*.model")
 _SINGLE = "model.safetensors"
@@ -50,7 +50,7 @@ def require_base(base: BaseConfig) -> None:
     free = shutil.disk_usage(_existing(cache)).free
     if needed > free:
         raise DiskFullError(
-            f"base.name = {base.name!r}: {len(missing)} files of {needed:,} bytes are still to be fetched from the hub, "
+            f"base.name = {base.name!r}: {len(missing)} files of {needed:,} bytes are still to be fetched from the hub "
             f"and {free:,} bytes are free in {cache}; make room there, or set HF_HOME to a folder on a larger disk"
         )
 
