@@ -88,7 +88,8 @@ def _unfinished_run(client: MlflowClient, experiment_id: str, key: str) -> Run |
 
 def close_run(run: TrackedRun, status: str) -> None:
     """End the parent run as FINISHED, FAILED or KILLED."""
-    MlflowClient().set_terminated(run.run_id, status)
+    with _told_if_full(run.run_id):
+        MlflowClient().set_terminated(run.run_id, status)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 
 import mlflow
 import pyarrow as pa
@@ -115,7 +114,7 @@ def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):
 @pytest.mark.timeout(1800)
 def test_a_training_goes_on_without_checkpoints_and_all_else_ends_in_one_line(runs, mount, tmp_path, small_rows):
     disk = mount(48)
-    here = ["--set", f"output_dir={disk}"]
+    here = ["--set", f"output_dir={disk}", "--set", "sft.max_steps=500"]
 
     # While checkpoints are written: the training goes on to its end, and the checkpoint before stays.
     process = runs.start(*here)
@@ -128,7 +127,7 @@ def test_a_training_goes_on_without_checkpoints_and_all_else_ends_in_one_line(ru
     assert f"{disk}/sft-" in said
     assert "needed; the training goes on" in said.replace("\n", " ")
     [sft] = runs.runs("sft")
-    assert runs.steps(sft)[-1] == 150
+    assert runs.steps(sft)[-1] == 500
     # Then the adapter: one line, and nothing was kept that is cut off.
     assert "the adapter could not be written to" in said
     assert "Traceback" not in said
@@ -166,18 +165,18 @@ def test_a_full_disk_under_mlflow_ends_the_run_in_one_line_that_names_it(runs, m
     store = f"sqlite:///{disk / 'mlflow.db'}"
     runs.environment["MLFLOW_TRACKING_URI"] = store
     runs.client = mlflow.MlflowClient(store)
-    short = ["--set", "dpo.max_steps=5"]
+    short = ["--set", "sft.max_steps=500", "--set", "dpo.max_steps=5"]
     process = runs.start(*short)
     runs.wait_for_step("sft", 5)
-    ballast = fill(disk, leave=200_000)  # for figures and a picture; not for an adapter
+    ballast = fill(disk)
     assert process.wait(500) == 1
     said = runs.said()
-    [told] = [line for line in said.splitlines() if "could not be written" in line and "Failed" in line][-1:]
+    [told] = [line for line in said.splitlines() if line.startswith("Failed: ")]
     assert "what MLflow keeps of run" in told
+    assert "could not be written to" in said
     assert str(disk) in said
     assert "Traceback" not in said
     ballast.unlink()
     subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-    started = time.monotonic()
     said = runs.finish(*short)
-    assert "going on from checkpoint-150" in said, f"{time.monotonic() - started:.0f} s"
+    assert "going on from checkpoint-" in said
