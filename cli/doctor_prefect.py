@@ -8,8 +8,8 @@ _DEPLOYMENTS = ("pii-finetune/main", "pii-score/main", "pii-watch/main", "pii-re
 
 
 def examine_server() -> list[Check]:
-    """Look at automations, deployments, work pool and worker; a check that fails unexpectedly is red."""
-    checks = (_automations, _deployments, _worker)
+    """Look at automations, deployments, pool, worker, how slots are kept; a check that fails unexpectedly is red."""
+    checks = (_automations, _deployments, _worker, _leases)
     return [_guarded(check) for check in checks]
 
 
@@ -58,3 +58,20 @@ def _worker() -> Check:
     if not online:
         return Check("worker", "yellow", "none of pool gpu is online: runs wait", "python -m cli.worker --pool gpu")
     return Check("worker", "green", f"online: {', '.join(online)}")
+
+
+def _leases() -> Check:
+    """Look at where slots are held: in the server's memory they die with it, and so does the run that holds one."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        settings = client.request("GET", "/admin/settings").json()
+    storage = str(settings["server"]["concurrency"]["lease_storage"])
+    if storage.endswith(".memory"):
+        return Check(
+            "slots",
+            "yellow",
+            "held in the server's memory: a run ends as Crashed some minutes after the server was started again",
+            f"start it with PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE={storage.removesuffix('memory')}filesystem",
+        )
+    return Check("slots", "green", f"held in {storage.rpartition('.')[2]}")

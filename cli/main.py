@@ -33,7 +33,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     validate = commands.add_parser("validate", help="check a workbook and say what to mend")
     validate.add_argument(
-        "file", metavar="FILE", help="a workbook: .xlsx, .ods, .csv, .tsv or .parquet, or a dataset: hf://owner/name"
+        "file",
+        metavar="FILE",
+        help="a workbook (.xlsx, .ods, .csv, .tsv or .parquet), a folder of these, a URL of either, or hf://owner/name",
     )
     validate.add_argument(
         "--docs", type=Path, metavar="FOLDER", help="also write Great Expectations' Data Docs (HTML) there"
@@ -143,7 +145,9 @@ def _add_data_command(data: argparse.ArgumentParser) -> None:
 
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data", metavar="FILE", help="the workbook, or hf://owner/name (default: data/PII_dataset_2.xlsx)"
+        "--data",
+        metavar="FILE",
+        help="the workbook, a folder of tables, a URL of either, or hf://owner/name (default: data/PII_dataset_2.xlsx)",
     )
     _add_set_option(parser)
 

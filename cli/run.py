@@ -72,6 +72,8 @@ def _start_prefect() -> None:
     """
     # The first start makes a database and compiles everything: more than the 20 s Prefect waits by default.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+    # After 2, 4, 8, ... seconds: a server that is away for four minutes fails no run. Prefect's own 5 are one minute.
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "7")
     from prefect.client.orchestration import get_client
 
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -41,7 +41,8 @@ class Stack:
             "PREFECT_CLI_PROMPT": "false",
             # In memory, the default, leases die with the server, and with them the healthy runs that held them.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": os.environ.get("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30"),
+            # After 2, 4, 8, ... seconds: a run outlives four minutes without this server.
+            "PREFECT_CLIENT_MAX_RETRIES": os.environ.get("PREFECT_CLIENT_MAX_RETRIES", "7"),
             "PII_FINETUNE_ROOT": str(ROOT),
             "MLFLOW_TRACKING_URI": self.mlflow,
             # The worker promotes through the server, a person beside it straight in the store: one lock for both.
@@ -56,17 +57,29 @@ class Stack:
         for name, port in (("PREFECT_PORT", PREFECT_PORT), ("MLFLOW_PORT", MLFLOW_PORT)):
             if _is_taken(port):
                 raise RuntimeError(f"port {port} is in use; stop what uses it, or set {name} to a free port")
-        self._spawn(
-            "prefect", [str(_BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(PREFECT_PORT)]
-        )
+        self.start_prefect()
         self._spawn("mlflow", self._mlflow_command())
-        self._wait_for("prefect", f"{self.prefect_api}/health")
+        self.wait_for_prefect()
         self._wait_for("mlflow", f"{self.mlflow}/health")
         self._call("work-pool", "create", WORK_POOL, "--type", "process", "--overwrite")
         self._call("deploy", "--all", "--prefect-file", str(ROOT / "prefect.yaml"))
         self._run("cli.main", "automate")
-        self._run("cli.main", "reconcile", "--only-worker")
-        self._spawn("worker", [sys.executable, "-m", "cli.worker", "--pool", WORK_POOL, "--name", "local"])
+        self.start_worker()
+
+    def start_prefect(self) -> None:
+        """Start Prefect's server."""
+        self._spawn(
+            "prefect", [str(_BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(PREFECT_PORT)]
+        )
+
+    def wait_for_prefect(self) -> None:
+        """Wait until Prefect's server answers."""
+        self._wait_for("prefect", f"{self.prefect_api}/health")
+
+    def start_worker(self) -> None:
+        """Start a worker, which first closes what died; no other host can reach this server."""
+        options = ["--pool", WORK_POOL, "--name", "local", "--only-worker"]
+        self._spawn("worker", [sys.executable, "-m", "cli.worker", *options])
 
     def watch(self) -> None:
         """Return when a process ends by itself."""

@@ -10,10 +10,12 @@ from pii_finetune.config import RunConfig
 from pii_finetune.errors import TrainingStoppedError
 from pii_finetune.evaluation import EvaluationReport
 from pii_finetune.gate import Decision
+from pii_finetune.lost_reader import outlive_readers
 from pii_finetune.quiet import quiet_libraries
 from pii_finetune.tracking import TrackedRun
 from tasks.data_age import check_data_is_newest, note_source
 from tasks.evaluate import check_production, evaluate_models
+from tasks.gpu import gpu_to_itself
 from tasks.logs import show_user_errors_plainly, show_what_the_package_says
 from tasks.prepare import check_settings, compare_with_production, prepare_splits, read_unseen, validate_workbook
 from tasks.promote import RegisteredPair, decide_promotion, promote_models, register_models, write_report
@@ -31,13 +33,14 @@ def finetune(
 
     Args:
         profile: the recipe: embedded, seed or fast.
-        data: the workbook; by default the profile's own.
+        data: the workbook, or a folder of tables, or a URL of either; by default the profile's own.
         overrides: settings by dotted path, e.g. {"sft.learning_rate": 1e-3}.
         force: repeat stages that an earlier run of the same data and settings finished.
     """
     show_user_errors_plainly()
     show_what_the_package_says()
     quiet_libraries()
+    outlive_readers()
     config = check_settings(profile, data, overrides)
     try:
         return _finetune(config, force)
@@ -54,9 +57,10 @@ def _finetune(config: RunConfig, force: bool) -> Outcome:
         compare_with_production(workbook, run)
         unseen = read_unseen(config)
         splits = prepare_splits(config, workbook, run)
-        sft = train_sft(config, splits, run, force)
-        dpo = train_dpo(config, splits, sft, run, force)
-        evaluated = evaluate_models(config, splits, unseen, sft, dpo, run, force)
+        with gpu_to_itself(config):
+            sft = train_sft(config, splits, run, force)
+            dpo = train_dpo(config, splits, sft, run, force)
+            evaluated = evaluate_models(config, splits, unseen, sft, dpo, run, force)
         decision = decide_promotion(config, evaluated, run)
         newest = check_data_is_newest(config, workbook, mark, run)
         write_report(config, workbook, splits, evaluated, decision, run, newest)

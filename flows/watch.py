@@ -24,7 +24,8 @@ def watch(
 
     Args:
         profile: the recipe to train with.
-        data: the workbook: an absolute path, a dataset of the hub, or an fsspec URL; by default the profile's own.
+        data: the workbook or a folder of tables, as an absolute path or an fsspec URL, or a dataset of the hub; by
+            default the profile's own.
         overrides: settings by dotted path, for the training.
         stable_seconds: how long the file must not have changed before it is read.
         force: train even on the rows of the last attempt.
@@ -38,5 +39,5 @@ def watch(
     fingerprint = look(config, settings, stable_seconds, force)
     if fingerprint is None:
         return None
-    started = start_once(given, config.data.workbook, settings, fingerprint, force)
+    started = start_once(config, given, settings, fingerprint, force)
     return str(started) if started else None

@@ -11,6 +11,7 @@ from pii_finetune.advice_expectations import advice_expectations
 from pii_finetune.advice_facts import Facts, gather
 from pii_finetune.checkpoint import Checkpoint, Failure
 from pii_finetune.records import Record
+from pii_finetune.row_place import Place
 
 _NUM_LISTED = 50  # rows; all are counted in the message, but nobody reads a thousand
 
@@ -21,7 +22,7 @@ class Advice:
 
     kind: str
     message: str
-    rows: tuple[int, ...] = ()
+    rows: tuple[Place, ...] = ()
     details: tuple[str, ...] = ()  # one a row; where there are no rows, one a language
     severity: str = "warning"  # or info: nothing is wrong
 
@@ -55,7 +56,7 @@ def _advice(failure: Failure, facts: Facts) -> Advice:
 
 # Of one expectation: what fills the places of its message, the rows to list, and what is wrong with each. Functions get
 # the lines of the table that fail.
-_Finding = tuple[dict[str, str], tuple[int, ...], tuple[str, ...]]
+_Finding = tuple[dict[str, str], tuple[Place, ...], tuple[str, ...]]
 
 
 def _class_balance(facts: Facts, _lines: list[int]) -> _Finding:
@@ -158,7 +159,7 @@ _FINDINGS: dict[str, Callable[[Facts, list[int]], _Finding]] = {
 
 def _list_rows(
     records: Sequence[Record], lines: Iterable[int], why: Callable[[int], str]
-) -> tuple[tuple[int, ...], tuple[str, ...]]:
+) -> tuple[tuple[Place, ...], tuple[str, ...]]:
     listed = [(records[line], why(line)) for line in lines]
     return (
         tuple(record.row for record, _ in listed),

@@ -52,6 +52,11 @@ def require_device(base: BaseConfig) -> None:
         )
 
 
+def gpu_of(base: BaseConfig) -> str | None:
+    """Return what tells the GPU in use from the host's others, whatever CUDA_VISIBLE_DEVICES shows; None on a CPU."""
+    return str(torch.cuda.get_device_properties(base.device).uuid) if base.device == "cuda" else None
+
+
 def require_lora_targets(base: BaseConfig, lora: LoraSettings) -> None:
     """Check that the base has layers of the names LoRA is to be put on; its weights are not read.
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pandas as pd
 
 from pii_finetune.expectations import Expectation
+from pii_finetune.row_place import FileRows, Place, list_places, place_of
 
 _SITE = "workbook"
 _NUM_SHOWN = 100  # rows named in the Data Docs, of one expectation
@@ -76,13 +77,21 @@ class Checkpoint:
             if each.name in failed
         )
 
-    def write_docs(self, folder: Path, messages: Mapping[str, str]) -> Path:
-        """Write the site and return its index.html; `messages` are what is told of the expectations that failed."""
+    def write_docs(self, folder: Path, messages: Mapping[str, str], files: Sequence[FileRows] = ()) -> Path:
+        """Write the site and return its index.html.
+
+        Args:
+            folder: where it goes.
+            messages: what is told of the expectations that failed.
+            files: which rows are of which file, if several are one dataset.
+        """
         for outcome in self._runs:
             for key, run in outcome.run_results.items():
                 for result in run.results:
                     if not result.success:
-                        result.expectation_config.description += _told(messages[_name(result)], _rows(result))
+                        result.expectation_config.description += _told(
+                            messages[_name(result)], [place_of(row, files) for row in _rows(result)]
+                        )
                 self._context.validation_results_store.set(key, run)
         site: dict[str, Any] = {
             "class_name": "SiteBuilder",
@@ -124,8 +133,8 @@ def _error(result: Any) -> str:
     return "; ".join(str(info["exception_message"]) for info in each if info["raised_exception"])
 
 
-def _told(message: str, rows: Sequence[int]) -> str:
+def _told(message: str, rows: Sequence[Place]) -> str:
     """Return what the Data Docs add where an expectation does not hold."""
-    shown = ", ".join(str(row) for row in rows[:_NUM_SHOWN])
+    shown = list_places(rows[:_NUM_SHOWN])
     more = f" and {len(rows) - _NUM_SHOWN:,} more" if len(rows) > _NUM_SHOWN else ""
     return html.escape(f"\n{message[:1].upper()}{message[1:]}." + (f"\nRows: {shown}{more}" if rows else ""))

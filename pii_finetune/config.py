@@ -169,6 +169,9 @@ class TrackingConfig(Section):
 
     experiment: str = Field(default="pii-finetune", min_length=1)
     log_system_metrics: bool = True
+    request_timeout_seconds: int = Field(default=10, gt=0)  # of each request; a training never waits for one
+    # How long a run waits for a server that is away, before and after a training and for its last metrics.
+    patience_seconds: float = Field(default=600, ge=0)
 
 
 class RunConfig(Section):

@@ -8,6 +8,7 @@ from pathlib import Path
 import jinja2
 
 from pii_finetune.advice import Advice
+from pii_finetune.row_place import Place, order_of
 from pii_finetune.validation import ValidationReport
 
 NUM_SHOWN = 1_000  # bad cells on the page; the counts are of all
@@ -17,7 +18,7 @@ NUM_SHOWN = 1_000  # bad cells on the page; the counts are of all
 class BadCell:
     """One cell that an expectation names."""
 
-    row: int
+    row: Place
     column: str
     found: str  # an escaped excerpt
     message: str
@@ -30,7 +31,7 @@ def bad_cells(report: ValidationReport) -> list[BadCell]:
         for problem in report.problems or report.dropped
         for at, row in enumerate(problem.rows)
     ]
-    return sorted(cells, key=lambda cell: (cell.row, cell.column))
+    return sorted(cells, key=lambda cell: (*order_of(cell.row), cell.column))
 
 
 def render_html(report: ValidationReport, advice: Sequence[Advice]) -> str:

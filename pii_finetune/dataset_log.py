@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from mlflow.exceptions import MlflowException
 
+from pii_finetune.patience import patiently
 from pii_finetune.records import Record
 from pii_finetune.registry import DPO_MODEL, production_version
 
@@ -22,12 +23,12 @@ def log_rows(records: Sequence[Record]) -> None:
             "label": [r.label for r in records],
             "language": [r.language for r in records],
             "sensitive": [r.sensitive for r in records],
-            "row": pa.array([r.row for r in records], pa.int64()),
+            "row": [r.row for r in records],
         }
     )
     with tempfile.TemporaryDirectory() as folder:
         pq.write_table(table, Path(folder) / _FILE)
-        mlflow.log_artifact(str(Path(folder) / _FILE))
+        patiently(mlflow.log_artifact, str(Path(folder) / _FILE))
 
 
 def production_rows() -> tuple[Record, ...] | None:
@@ -38,7 +39,7 @@ def production_rows() -> tuple[Record, ...] | None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         try:
-            path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=_FILE, dst_path=folder)
+            path = patiently(mlflow.artifacts.download_artifacts, run_id=run_id, artifact_path=_FILE, dst_path=folder)
         except (MlflowException, OSError):
             return None
         columns = pq.read_table(path).to_pydict()

@@ -7,40 +7,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from pii_finetune.config import RunConfig
-from pii_finetune.errors import BadWorkbookError
-from pii_finetune.hub_dataset import is_hub_dataset
-from pii_finetune.paths import resolve
-from pii_finetune.remote_file import describe_remote, is_remote
+from pii_finetune.errors import BadWorkbookError, SourceOutOfReachError
+from pii_finetune.remote_file import shown_source
+from pii_finetune.source_mark import source_mark
 from pii_finetune.validation import ValidationReport, validate
 from pii_finetune.workbook import read_workbook
 
-_FACTS = ("size", "mtime", "LastModified", "last_modified", "updated", "created", "ETag", "etag", "md5Hash", "sha256")
 _LONGEST_WAIT = 60  # times the stable period; a file that changes for longer is looked at the next time
-
-
-def source_mark(source: str) -> str | None:
-    """Return what changes whenever the file is written; None if only its rows can tell (a dataset of the hub).
-
-    Raises:
-        BadWorkbookError: there is no such file, or it is out of reach.
-    """
-    if is_hub_dataset(source):
-        return None
-    if is_remote(source):
-        known = describe_remote(source)
-        return json.dumps({name: str(known[name]) for name in _FACTS if known.get(name) is not None})
-    path = resolve(source)
-    if not path.is_file():
-        raise BadWorkbookError(f"{path}: is not a file; give the watcher a workbook or a URL (parameter `data`)")
-    found = path.stat()
-    return json.dumps({"size": found.st_size, "mtime": found.st_mtime_ns, "inode": found.st_ino})
 
 
 def wait_until_stable(source: str, seconds: float) -> str | None:
     """Return the file's mark once it was the same for `seconds`: nobody is writing it any more.
 
     Raises:
-        BadWorkbookError: it went on changing for too long, or is gone.
+        BadWorkbookError: it is gone.
+        SourceOutOfReachError: it went on changing for too long, or could not be looked at.
     """
     deadline = time.monotonic() + _LONGEST_WAIT * seconds
     mark = source_mark(source)
@@ -50,7 +31,9 @@ def wait_until_stable(source: str, seconds: float) -> str | None:
         if mark == before:
             break
         if time.monotonic() > deadline:
-            raise BadWorkbookError(f"{source}: is being written all the time; it is looked at again the next time")
+            raise SourceOutOfReachError(
+                f"{shown_source(source)}: is being written all the time; it is looked at again the next time"
+            )
     return mark
 
 
@@ -58,7 +41,8 @@ def read_rows(config: RunConfig) -> ValidationReport:
     """Validate the config's dataset as a run would.
 
     Raises:
-        BadWorkbookError: it cannot be read, or trained on.
+        BadWorkbookError: it cannot be trained on.
+        SourceOutOfReachError: it could not be read this time.
     """
     return validate(read_workbook(config.data), None, config.data).require_valid()
 
@@ -67,11 +51,16 @@ def has_other_rows(config: RunConfig, fingerprint: str, mark: str | None) -> boo
     """Return whether the source now holds other rows than those of `fingerprint`, read when it had `mark`.
 
     A dataset that is gone, or that nobody could train on, holds other rows too.
+
+    Raises:
+        SourceOutOfReachError: it could not be read, so nobody knows.
     """
     try:
         if mark is not None and source_mark(config.data.workbook) == mark:
             return False
         return read_rows(config).fingerprint != fingerprint
+    except SourceOutOfReachError:
+        raise
     except BadWorkbookError:
         return True
 

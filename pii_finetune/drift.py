@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pii_finetune.records import Record, fingerprint
+from pii_finetune.row_place import Place
 
 NUM_SHOWN = 20  # rows of each kind in a report for people; the table has all
 
@@ -116,7 +117,7 @@ def compare(old: Sequence[Record], new: Sequence[Record]) -> DataDrift:
     )
 
 
-def drift_table(drift: DataDrift) -> list[dict[str, str | int | None]]:
+def drift_table(drift: DataDrift) -> list[dict[str, Place | None]]:
     """Return every changed row, its text as it is; what a side does not have is None."""
     changes = [
         *(("added", None, r) for r in drift.added),

@@ -21,6 +21,10 @@ class BadWorkbookError(UserError):
     """The workbook, or rows of it, cannot be trained on."""
 
 
+class SourceOutOfReachError(BadWorkbookError):
+    """The dataset could not be read this time, which says nothing about its rows."""
+
+
 class MissingDeviceError(UserError):
     """The profile needs hardware that this machine does not have."""
 
@@ -71,6 +75,10 @@ class OutputLockedError(UserError):
 
 class RunInProgressError(UserError):
     """The same run, of the same data and settings, is going on in another process."""
+
+
+class TrackingUnreachableError(PiiFinetuneError, RuntimeError):
+    """MLflow stayed away for longer than a run waits for it; what was made is kept, and a rerun goes on."""
 
 
 class DamagedResultError(PiiFinetuneError, RuntimeError):

@@ -14,6 +14,7 @@ from pii_finetune.intervals import Interval, bootstrap_intervals
 from pii_finetune.metrics import Metrics, compute_metrics
 from pii_finetune.records import Record
 from pii_finetune.robustness import FlipRate, flip_rates
+from pii_finetune.row_place import Place
 from pii_finetune.scores import Question, Scores
 from pii_finetune.splits import number_groups
 
@@ -84,7 +85,7 @@ def evaluate(
     predictions = pd.DataFrame(
         {
             "slice": ["test"] * len(test) + ["unseen"] * len(unseen),
-            "row": [r.row for r in rows],
+            "row": _places(rows),
             "label": [r.label for r in rows],
             "language": [r.language for r in rows],
             "category": [r.category for r in rows],
@@ -127,6 +128,12 @@ def _ask_calibrated(model: Model, calibration: Calibration, questions: Sequence[
 def _sample(records: Sequence[Record], seed: int) -> list[Record]:
     chosen = np.random.default_rng(seed).permutation(len(records))[:_MAX_PERTURBED]
     return [records[at] for at in sorted(chosen)]
+
+
+def _places(rows: Sequence[Record]) -> list[Place]:
+    """Return where rows stand; a column of a table holds numbers or texts, not both."""
+    places = [r.row for r in rows]
+    return [str(place) for place in places] if any(isinstance(place, str) for place in places) else places
 
 
 def _measure_parts(rows: pd.DataFrame, name: str, column: str) -> dict[str, Metrics]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pii_finetune.errors import BadWorkbookError
+from pii_finetune.errors import SourceOutOfReachError
 
 
 @contextmanager
@@ -11,13 +11,13 @@ def told_if_out_of_reach(source: str) -> Iterator[None]:
     """Turn whatever the hub's client raises into one answer.
 
     Raises:
-        BadWorkbookError: no such dataset, or the hub is out of reach.
+        SourceOutOfReachError: no such dataset, or the hub is out of reach.
     """
     try:
         yield
     except Exception as error:  # noqa: BLE001  whatever the hub's client says, the user needs the same answer
         words = str(error).strip().splitlines() or [""]
-        raise BadWorkbookError(
+        raise SourceOutOfReachError(
             f"{source}: could not be loaded from the Hugging Face hub ({type(error).__name__}: {words[0][:160]}); "
             "check the name (or path), the network and HF_TOKEN, or download the data set's files and give one"
         ) from None

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from pii_finetune.config import DataConfig
-from pii_finetune.errors import BadWorkbookError
+from pii_finetune.errors import BadWorkbookError, SourceOutOfReachError
 
 REPLY = "reply.json"
 ROWS = "rows.arrow"
@@ -24,7 +24,8 @@ def read_isolated(path: Path, config: DataConfig) -> tuple[dict[str, Any], pa.Ta
     What comes back is JSON and Arrow, never a pickle: a parser that was taken over can lie about the rows and no more.
 
     Raises:
-        BadWorkbookError: the reader refused the file, died on it, or ran out of time or memory.
+        BadWorkbookError: the reader refused the file, died on it, or ran out of memory.
+        SourceOutOfReachError: there was not enough time, or room on the disk.
     """
     with TemporaryDirectory(prefix="pii-finetune-read-") as folder:
         reply = _run(path, config, Path(folder), {})
@@ -71,29 +72,33 @@ def _run(path: Path, config: DataConfig, folder: Path, task: dict[str, Any]) -> 
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=config.read_timeout_seconds, check=False
         )
     except subprocess.TimeoutExpired:
-        raise BadWorkbookError(
+        raise SourceOutOfReachError(
             f"{path}: could not be read within data.read_timeout_seconds = {config.read_timeout_seconds:g}; "
             "save it again as a plain table, or raise the limit if the file is meant to be that large"
         ) from None
     reply_file = folder / REPLY
     if done.returncode != 0 or not reply_file.exists():
-        raise BadWorkbookError(_epitaph(path, done, config))
+        raise _failure(path, done, config)
     reply = json.loads(reply_file.read_text(encoding="utf-8"))
     if "error" in reply:
         raise BadWorkbookError(reply["error"])
     return reply
 
 
-def _epitaph(path: Path, done: subprocess.CompletedProcess[bytes], config: DataConfig) -> str:
+def _failure(path: Path, done: subprocess.CompletedProcess[bytes], config: DataConfig) -> BadWorkbookError:
     limit = f"data.read_memory_mib = {config.read_memory_mib}"
     words = done.stderr.decode(errors="replace")
     if "MemoryError" in words or "memory allocation" in words or "bad_alloc" in words or "out of memory" in words:
-        return f"{path}: needs more memory to read than {limit}; save it again as a plain table without unused area"
+        return BadWorkbookError(
+            f"{path}: needs more memory to read than {limit}; save it again as a plain table without unused area"
+        )
     if "No space left on device" in words or "File too large" in words or "Disk quota" in words:
-        return f"{path}: there is no room on the disk to read or copy it; free some (TMPDIR says where it is needed)"
+        return SourceOutOfReachError(
+            f"{path}: there is no room on the disk to read or copy it; free some (TMPDIR says where it is needed)"
+        )
     ending = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit code {done.returncode}"
     last = words.strip().splitlines()[-1][:200] if words.strip() else "no message"
-    return (
+    return BadWorkbookError(
         f"{path}: the reader died on it ({ending}; {last!r}), so the file is damaged or made to do that; "
         f"open it in a spreadsheet program and save it as .xlsx (memory limit: {limit})"
     )

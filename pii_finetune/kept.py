@@ -22,8 +22,10 @@ from pii_finetune.evaluation import EvaluationReport
 from pii_finetune.intervals import Interval
 from pii_finetune.manifest import FileDigest, digest, verify_contents
 from pii_finetune.metrics import Metrics
+from pii_finetune.patience import patiently
+from pii_finetune.result_log import log_numbers
 from pii_finetune.robustness import FlipRate
-from pii_finetune.tracking import TrackedRun
+from pii_finetune.tracking import TrackedRun, child_run
 from pii_finetune.training import Adapter
 
 STAGE_KEY, KEPT_FROM = "stage_key", "kept_from"
@@ -55,7 +57,8 @@ class KeptStage:
 
 def find_kept(run: TrackedRun, key: str) -> KeptStage | None:
     """Return the stage of this key that finished last, in any run of the experiment, or None."""
-    found = MlflowClient().search_runs(
+    found = patiently(
+        MlflowClient().search_runs,
         [run.experiment_id],
         f"tags.{STAGE_KEY} = '{key}' and attributes.status = 'FINISHED'",
         max_results=1,
@@ -71,17 +74,15 @@ def show_kept(run: TrackedRun, stage: str, kept: KeptStage) -> None:
         return
     link = f"/#/experiments/{origin.experiment_id}/runs/{origin.run_id}"
     tags = {"stage": stage, KEPT_FROM: origin.run_id, "mlflow.note.content": f"Kept from [run {origin.run_id}]({link})"}
-    with mlflow.start_run(
-        run_name=stage, experiment_id=run.experiment_id, parent_run_id=run.run_id, tags=tags, log_system_metrics=False
-    ):
+    with child_run(run, tags, KEPT_FROM, log_system_metrics=False):
         figures = {name: value for name, value in kept.run.data.metrics.items() if not name.startswith("system/")}
-        mlflow.log_metrics(figures)
+        log_numbers(figures)
 
 
 def keep_adapter(adapter: Adapter) -> None:
     """Log an adapter to the active run, so that `fetch_adapter` finds it."""
     facts = {key: value for key, value in asdict(adapter).items() if key != "path"}
-    mlflow.log_artifacts(str(adapter.path), _ADAPTER_FOLDER)
+    patiently(mlflow.log_artifacts, str(adapter.path), _ADAPTER_FOLDER)
     with tempfile.TemporaryDirectory() as folder:
         log_manifest(Path(folder), adapter.path, facts)
 
@@ -105,7 +106,7 @@ def keep_evaluation(report: EvaluationReport, calibrations: Mapping[str, Calibra
         folder.mkdir()
         (folder / "evaluation.json").write_text(json.dumps(content), encoding="utf-8")
         report.predictions.to_parquet(folder / "predictions.parquet", index=False)
-        mlflow.log_artifacts(str(folder), "evaluation")
+        patiently(mlflow.log_artifacts, str(folder), "evaluation")
         log_manifest(Path(parent), folder, {})
 
 
@@ -132,7 +133,7 @@ def log_manifest(scratch: Path, folder: Path, facts: Mapping[str, Any]) -> None:
     files = {path.name: asdict(digest(path)) for path in sorted(folder.iterdir())}
     (scratch / _MANIFEST).write_text(json.dumps({"files": files, "facts": facts}), encoding="utf-8")
     # Last: without it nothing is kept.
-    mlflow.log_artifact(str(scratch / _MANIFEST), _FOLDER)
+    patiently(mlflow.log_artifact, str(scratch / _MANIFEST), _FOLDER)
 
 
 def fetch_files(kept: KeptStage, name: str, target: Path) -> dict[str, Any]:
@@ -146,9 +147,11 @@ def fetch_files(kept: KeptStage, name: str, target: Path) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)  # what a run before left there must not pass for what is kept
     folder.mkdir(parents=True)
     try:
-        manifest = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/{_FOLDER}/{_MANIFEST}"))
+        manifest = json.loads(patiently(mlflow.artifacts.load_text, f"runs:/{run_id}/{_FOLDER}/{_MANIFEST}"))
         for file in manifest["files"]:
-            mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=f"{name}/{file}", dst_path=str(folder))
+            patiently(
+                mlflow.artifacts.download_artifacts, run_id=run_id, artifact_path=f"{name}/{file}", dst_path=str(folder)
+            )
         verify_contents(folder, {file: FileDigest(**each) for file, each in manifest["files"].items()})
     except (MlflowException, OSError, ValueError, KeyError, TypeError, TamperedModelError, UserError) as error:
         reason = str(error).strip().partition("\n")[0].partition("; take an untouched")[0][:300]

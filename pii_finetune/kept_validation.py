@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from pii_finetune.advice import Advice
 from pii_finetune.errors import DamagedResultError
 from pii_finetune.kept import KeptStage, fetch_files, log_manifest
+from pii_finetune.patience import patiently
 from pii_finetune.validation import Problem, ValidationReport, Verdict, judged_before
 from pii_finetune.workbook import Table
 
@@ -27,7 +28,7 @@ def keep_validation(report: ValidationReport, docs: Path) -> None:
         folder.mkdir()
         (folder / _FINDINGS).write_text(json.dumps(findings), encoding="utf-8")
         shutil.make_archive(str(folder / _DOCS.removesuffix(".zip")), "zip", docs)
-        mlflow.log_artifacts(str(folder), _FOLDER)
+        patiently(mlflow.log_artifacts, str(folder), _FOLDER)
         log_manifest(Path(parent), folder, {"fingerprint": report.fingerprint})
 
 

@@ -1,14 +1,18 @@
-"""One process at a time in an output folder: a lock that the kernel frees when its holder dies."""
+"""One process at a time in an output folder, and on a GPU: locks that the kernel frees when their holder dies."""
 
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from pii_finetune.errors import OutputLockedError
+
+_POLL_SECONDS = 0.5
 
 
 @contextmanager
@@ -26,6 +30,42 @@ def output_lock(folder: Path) -> Iterator[None]:
                 "wait for its end (what it makes is then reused), or stop it"
             )
         yield
+
+
+@contextmanager
+def gpu_lock(gpu: str | None, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold a GPU of this host, waiting for whoever trains on it.
+
+    Prefect's limit holds between runs of a deployment; this holds between these and `pii-finetune run` beside them.
+
+    Args:
+        gpu: what tells it from the host's others, however CUDA numbers them; None: there is nothing to hold.
+        say: gets one line that names the holder, if there is one.
+    """
+    if gpu is None:
+        yield
+        return
+    with _open_for_all(Path(tempfile.gettempdir()) / f"pii-finetune-gpu-{gpu}.lock") as file:
+        if not _take(file):
+            say(f"GPU {gpu}: {_holder(file)} trains on it; waiting for its end")
+            while not _take(file):
+                time.sleep(_POLL_SECONDS)
+        yield
+
+
+def _open_for_all(path: Path) -> IO[str]:
+    """Open a file that every user of this host can open, whoever was the first.
+
+    Where that is in a folder for all, the kernel lets only its owner open it with O_CREAT (fs.protected_regular).
+    """
+    while True:
+        try:
+            return os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW), "r+")
+        except FileNotFoundError:
+            with suppress(FileExistsError):
+                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+                os.fchmod(handle, 0o666)
+                os.close(handle)
 
 
 def _take(file: IO[str]) -> bool:

@@ -3,7 +3,6 @@
 import os
 import socket
 from collections.abc import Mapping
-from contextlib import suppress
 
 import psutil
 
@@ -29,8 +28,25 @@ def may_live(tags: Mapping[str, str]) -> bool:
 
 
 def is_alive(pid: int, started: float) -> bool:
-    """Return whether the process with this id is the one that started then, and not a zombie or a namesake."""
-    with suppress(psutil.Error):
+    """Return whether the process with this id is the one that started then, and not a zombie or a namesake.
+
+    Of one that may not be looked at, because it is another user's, only its being there is known: it counts as alive.
+    """
+    try:
         process = psutil.Process(pid)
         return abs(process.create_time() - started) < _CLOCK_SECONDS and process.status() != psutil.STATUS_ZOMBIE
-    return False
+    except psutil.AccessDenied:
+        return True
+    except psutil.NoSuchProcess:
+        return _is_hidden(pid)
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether another user has a process of this id that /proc does not show (mounted with hidepid)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False  # one's own is always shown: it ended a moment ago

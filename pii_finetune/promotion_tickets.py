@@ -22,6 +22,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from pii_finetune.errors import PromotionLockedError
+from pii_finetune.patience import is_away
 
 LOCK_MODEL = "pii-finetune-promotion-lock"
 LEASE_SECONDS = 30.0
@@ -66,6 +67,8 @@ def _draw(client: MlflowClient, holder: str) -> str:
     try:
         return str(client.create_model_version(LOCK_MODEL, _SOURCE, description=holder, await_creation_for=0).version)
     except MlflowException as error:
+        if is_away(error):
+            raise
         raise PromotionLockedError(
             f"the promotion lock cannot be kept in MLflow's registry ({error.message}); name a place all who promote "
             "can reach with PII_FINETUNE_LOCK_URI: postgresql://... or an absolute path on a shared folder"

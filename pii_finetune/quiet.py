@@ -9,7 +9,6 @@ _CHATTY = (
     "great_expectations",
     "great_expectations.data_context.types.base",
     "mlflow.pyfunc",  # notes on type hints, addressed to model authors
-    "mlflow.store.db.utils",
     "mlflow.system_metrics.system_metrics_monitor",
     "mlflow.tracking._model_registry.client",
     "mlflow.tracking._model_registry.fluent",
@@ -22,6 +21,10 @@ def quiet_loggers() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It logs, with a traceback, what it raises as well.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    # It logs a traceback of what it raises anyway: once a second while a database is waited for.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def quiet_warnings() -> None:

@@ -4,17 +4,19 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pii_finetune.row_place import Place
+
 ANSWERS = ("yes", "no")
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row of the workbook after cleaning; `row` is its number in the sheet, for messages only."""
+    """One row of the workbook after cleaning; `row` is its number in the sheet, or its place, for messages only."""
 
     label: str
     language: str
     sensitive: bool
-    row: int
+    row: Place
     category: str = ""  # for figures only; not in the fingerprint
 
     @property

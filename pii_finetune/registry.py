@@ -15,9 +15,10 @@ from mlflow.exceptions import MlflowException
 
 import pii_finetune
 from pii_finetune.calibration import Calibration
-from pii_finetune.errors import MissingModelError, PromotionRefusedError, UserError
+from pii_finetune.errors import MissingModelError, PromotionRefusedError, TrackingUnreachableError, UserError
 from pii_finetune.manifest import CALIBRATION, SIGNATURE
 from pii_finetune.paths import ROOT
+from pii_finetune.patience import patiently
 from pii_finetune.promotion_history import Kind, Promotion, history_of, next_moment, one_line
 from pii_finetune.promotion_lock import Confirm, promotion_lock, user_at_host
 from pii_finetune.promotion_plan import Plan, carry_out, mend
@@ -59,7 +60,8 @@ def register(name: str, folder: Path, tags: Mapping[str, str], description: str)
     calibration = Calibration.from_dict(json.loads((folder / CALIBRATION).read_text(encoding="utf-8")))
     is_signed = (folder / SIGNATURE).is_file()
     package = Path(pii_finetune.__file__).parent
-    info = mlflow.pyfunc.log_model(
+    info = patiently(
+        mlflow.pyfunc.log_model,
         name=name,
         python_model=str(package / "production_model.py"),
         artifacts={"model": str(folder)},
@@ -68,8 +70,14 @@ def register(name: str, folder: Path, tags: Mapping[str, str], description: str)
         signature=model_signature(calibration.has_review_band),
     )
     with contextlib.redirect_stderr(io.StringIO()):  # where it tells of success, whatever the log's level
-        version = mlflow.register_model(info.model_uri, name, tags=dict(tags))
-    return MlflowClient().update_model_version(name, str(version.version), description=description)
+        version = patiently(_version_of, info.model_uri, name, tags)
+    return patiently(MlflowClient().update_model_version, name, version, description=description)
+
+
+def _version_of(uri: str, name: str, tags: Mapping[str, str]) -> str:
+    """Register a logged model, or find the version if that was done and the answer got lost."""
+    known = version_of_key(name, tags[MODEL_KEY]) if MODEL_KEY in tags else None
+    return known or str(mlflow.register_model(uri, name, tags=dict(tags)).version)
 
 
 def promote(
@@ -179,7 +187,7 @@ def _verify(client: MlflowClient, plan: Plan) -> None:
 def production_version(name: str) -> ModelVersion | None:
     """Return the version of `name` that is in production, or None."""
     try:
-        found = MlflowClient().get_latest_versions(name, stages=[PRODUCTION])
+        found = patiently(MlflowClient().get_latest_versions, name, stages=[PRODUCTION])
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
@@ -189,7 +197,7 @@ def production_version(name: str) -> ModelVersion | None:
 
 def version_of_key(name: str, key: str) -> str | None:
     """Return the newest version of `name` that was registered with this key, or None."""
-    found = MlflowClient().search_model_versions(f"name='{name}' and tags.{MODEL_KEY}='{key}'")
+    found = patiently(MlflowClient().search_model_versions, f"name='{name}' and tags.{MODEL_KEY}='{key}'")
     return str(max(int(each.version) for each in found)) if found else None
 
 
@@ -216,8 +224,8 @@ def _fetch(uri: str, destination: Path, *, whole: bool) -> Path:
     try:
         name = Path(require_plain_code(uri)["artifacts"]["model"]["path"]).name
         wanted = uri if whole else f"{uri}/artifacts/{name}"
-        fetched = Path(mlflow.artifacts.download_artifacts(wanted, dst_path=str(destination)))
-    except UserError:
+        fetched = Path(patiently(mlflow.artifacts.download_artifacts, wanted, dst_path=str(destination)))
+    except (UserError, TrackingUnreachableError):
         raise
     except Exception as error:  # noqa: BLE001  every kind of artifact store has a client, and errors, of its own
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -234,7 +242,7 @@ def require_plain_code(uri: str) -> dict[str, Any]:
     Raises:
         MissingModelError: the model is not one made from code with a model folder, so not of this project.
     """
-    flavor = mlflow.models.get_model_info(uri).flavors.get("python_function", {})
+    flavor = patiently(mlflow.models.get_model_info, uri).flavors.get("python_function", {})
     ours = flavor.get("loader_module") == "mlflow.pyfunc.loaders.code_model" and "model_code_path" in flavor
     if not ours or "model" not in (flavor.get("artifacts") or {}):
         raise MissingModelError(

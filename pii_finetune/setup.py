@@ -12,7 +12,7 @@ from pii_finetune.hub_dataset import is_hub_dataset
 from pii_finetune.overrides import apply_overrides, flatten
 from pii_finetune.paths import resolve
 from pii_finetune.profiles import PROFILES
-from pii_finetune.remote_file import describe_remote, is_remote
+from pii_finetune.source_mark import source_mark
 
 
 def build_config(profile: str, data: str | None, overrides: Mapping[str, Any]) -> RunConfig:
@@ -39,18 +39,15 @@ def configure_run(profile: str, data: str | None, overrides: Mapping[str, Any]) 
     Raises:
         BadConfigError: as build_config; or output_dir cannot be written to, there is no such optimizer, or the base
             has no such LoRA targets.
-        BadWorkbookError: the workbook is not there.
+        BadWorkbookError: the workbook is not there, or in a folder there is none.
         MissingDeviceError: the config needs CUDA and there is none.
         MissingModelError: the base model is not to be had.
         DiskFullError: there is no room to fetch it.
     """
     config = build_config(profile, data, overrides)
     source = config.data.workbook
-    if is_remote(source):
-        describe_remote(source)
-    elif not is_hub_dataset(source) and not (workbook := resolve(source)).is_file():
-        problem = "is not a file" if workbook.exists() else "there is no such file"
-        raise BadWorkbookError(f"{workbook}: {problem}; give the workbook with --data FILE (data.workbook)")
+    if not is_hub_dataset(source):
+        source_mark(source)
     for name, path in (("data.unseen", config.data.unseen), ("data.frozen_test", config.data.frozen_test)):
         if path is not None and not is_hub_dataset(path) and not resolve(path).is_file():
             raise BadWorkbookError(

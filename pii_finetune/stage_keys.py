@@ -16,6 +16,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def validation_key(config: RunConfig, table: Table) -> str:
             "code": code_version(),
             "great_expectations": version("great-expectations"),
             "rows": hashlib.sha256(sink.getvalue()).hexdigest(),
+            "files": [asdict(each) for each in table.files],
             "data": config.data.model_dump(mode="json", include={"on_bad_row", "max_dropped_share", "seed"}),
         }
     )

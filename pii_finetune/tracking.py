@@ -1,8 +1,10 @@
 """What a run leaves in MLflow: one parent run, a child run a stage, params, datasets, pictures, tables."""
 
+import logging
 import os
 import socket
 import subprocess
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -22,8 +24,12 @@ from pii_finetune.errors import RunInProgressError, TrainingStoppedError
 from pii_finetune.overrides import flatten
 from pii_finetune.own_process import may_live, own_process
 from pii_finetune.paths import ROOT
+from pii_finetune.patience import patiently, reason_of
 from pii_finetune.records import Record
+from pii_finetune.result_log import log_numbers
 from pii_finetune.tracking_server import DEFAULT_STORE, with_driver
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,17 +66,31 @@ def open_run(config: RunConfig, tags: Mapping[str, str], key: str | None = None)
     """
     configure_tracking()
     client = MlflowClient()
-    experiment_id = _experiment(client, config.tracking.experiment)
-    run = _unfinished_run(client, experiment_id, key) if key is not None else None
-    if run is None:
-        name = f"{config.profile}-{pd.Timestamp.now(tz='UTC'):%Y%m%d-%H%M%S}"
-        run = client.create_run(experiment_id, run_name=name)
-    keyed = {"run_key": key} if key is not None else {}
-    with mlflow.start_run(run_id=run.info.run_id):
-        mlflow.set_tags({"profile": config.profile, "git_commit": git_commit(), **own_process(), **keyed, **tags})
-        mlflow.log_params({path: str(value) for path, value in flatten(config).items()})
-    client.update_run(run.info.run_id, status="RUNNING")
-    return TrackedRun(run.info.run_id, experiment_id)
+    experiment_id = patiently(_experiment, client, config.tracking.experiment)
+    all_tags = {"profile": config.profile, "git_commit": git_commit(), **own_process(), **tags}
+    if key is not None:
+        all_tags["run_key"] = key
+    all_tags["opened_by"] = uuid.uuid4().hex
+    found = patiently(_find_or_create, client, experiment_id, all_tags)
+    run = TrackedRun(found.info.run_id, experiment_id)
+    with parent_run(run):
+        patiently(mlflow.set_tags, all_tags)
+        patiently(mlflow.log_params, {path: str(value) for path, value in flatten(config).items()})
+    return run
+
+
+def _find_or_create(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> Run:
+    """Return the unfinished run of this key, or a new one.
+
+    The answer to the first try may have been lost: a run that it made is known by its tag `opened_by`.
+    """
+    made = client.search_runs([experiment_id], f"tags.opened_by = '{tags['opened_by']}'", max_results=1)
+    key = tags.get("run_key")
+    run = made[0] if made else _unfinished_run(client, experiment_id, key) if key is not None else None
+    if run is not None:
+        return run
+    name = f"{tags['profile']}-{pd.Timestamp.now(tz='UTC'):%Y%m%d-%H%M%S}"
+    return client.create_run(experiment_id, tags=dict(tags), run_name=name)
 
 
 def _unfinished_run(client: MlflowClient, experiment_id: str, key: str) -> Run | None:
@@ -86,54 +106,67 @@ def _unfinished_run(client: MlflowClient, experiment_id: str, key: str) -> Run |
     return None
 
 
+def finished_run(config: RunConfig, fingerprint: str) -> str | None:
+    """Return the newest run with these settings that finished, if it was on the rows of this fingerprint."""
+    configure_tracking()
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(config.tracking.experiment)
+    if experiment is None:
+        return None
+    settings = {path: str(value) for path, value in flatten(config).items()}
+    for run in client.search_runs(
+        [experiment.experiment_id],
+        f"attributes.status = 'FINISHED' and tags.profile = '{config.profile}'",
+        order_by=["attributes.start_time DESC"],
+    ):
+        if run.data.params == settings:
+            return run.info.run_id if run.data.tags.get("dataset_fingerprint") == fingerprint else None
+    return None
+
+
 def close_run(run: TrackedRun, status: str) -> None:
     """End the parent run as FINISHED, FAILED or KILLED."""
-    with _told_if_full(run.run_id):
-        MlflowClient().set_terminated(run.run_id, status)
+    _end(run.run_id, status, insist=status == "FINISHED")
 
 
 @contextmanager
 def parent_run(run: TrackedRun) -> Iterator[None]:
     """Log to the parent run; it goes on afterwards."""
-    client = MlflowClient()
-    with _told_if_full(run.run_id):
-        try:
-            with mlflow.start_run(run_id=run.run_id):
-                yield
-        finally:
-            client.update_run(run.run_id, status="RUNNING")
+    patiently(mlflow.start_run, run_id=run.run_id)
+    is_done = False
+    try:
+        with _told_if_full(run.run_id):
+            yield
+        is_done = True
+    finally:
+        _end(run.run_id, "RUNNING", insist=is_done)
+
+
+def stage_run(run: TrackedRun, stage: str, config: RunConfig, key: str) -> AbstractContextManager[str]:
+    """Log to the stage's child run, the one of this key that was begun if there is one; yields its id."""
+    tags = {"stage": stage, "profile": config.profile, "stage_key": key, **own_process()}
+    return child_run(run, tags, "stage_key", log_system_metrics=config.tracking.log_system_metrics)
 
 
 @contextmanager
-def stage_run(run: TrackedRun, stage: str, config: RunConfig, key: str) -> Iterator[str]:
-    """Log to the stage's child run, the one of this key that was begun if there is one; yields its id.
+def child_run(run: TrackedRun, tags: Mapping[str, str], by: str, *, log_system_metrics: bool) -> Iterator[str]:
+    """Log to a child run, the one with the same tag `by` that did not finish if there is one; yields its id.
 
     It ends as FINISHED, as FAILED if an error passes, or as KILLED if it was stopped.
     """
-    begun = MlflowClient().search_runs(
-        [run.experiment_id],
-        f"tags.mlflow.parentRunId = '{run.run_id}' and tags.stage_key = '{key}' and attributes.status != 'FINISHED'",
-        max_results=1,
-    )
-    child: dict[str, Any] = (
-        {"run_id": begun[0].info.run_id}
-        if begun
-        else {"run_name": stage, "experiment_id": run.experiment_id, "parent_run_id": run.run_id}
-    )
-    tags = {"stage": stage, "profile": config.profile, "stage_key": key, **own_process()}
-    active = mlflow.start_run(**child, tags=tags, log_system_metrics=config.tracking.log_system_metrics)
-    with _told_if_full(active.info.run_id):
-        status = "KILLED"
-        try:
+    active = patiently(_start_child, run, tags, by, log_system_metrics)
+    status = "KILLED"
+    try:
+        with _told_if_full(active.info.run_id):
             yield active.info.run_id
-            status = "FINISHED"
-        except TrainingStoppedError:
-            raise
-        except Exception:
-            status = "FAILED"
-            raise
-        finally:
-            mlflow.end_run(status)
+        status = "FINISHED"
+    except TrainingStoppedError:
+        raise
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        _end(active.info.run_id, status, insist=status == "FINISHED")
 
 
 def _told_if_full(run_id: str) -> AbstractContextManager[None]:
@@ -142,23 +175,54 @@ def _told_if_full(run_id: str) -> AbstractContextManager[None]:
     return told_if_full(f"what MLflow keeps of run {run_id}", place, "a rerun goes on from here")
 
 
-def last_steps(run_id: str) -> dict[str, int]:
-    """Return the last step logged of each metric of a run."""
-    client = MlflowClient()
-    names = [name for name in client.get_run(run_id).data.metrics if not name.startswith("system/")]
-    return {name: max(point.step for point in client.get_metric_history(run_id, name)) for name in names}
+def _start_child(run: TrackedRun, tags: Mapping[str, str], by: str, log_system_metrics: bool) -> Run:
+    begun = MlflowClient().search_runs(
+        [run.experiment_id],
+        f"tags.mlflow.parentRunId = '{run.run_id}' and tags.{by} = '{tags[by]}' and attributes.status != 'FINISHED'",
+        max_results=1,
+    )
+    child: dict[str, Any] = (
+        {"run_id": begun[0].info.run_id}
+        if begun
+        else {"run_name": tags["stage"], "experiment_id": run.experiment_id, "parent_run_id": run.run_id}
+    )
+    return mlflow.start_run(**child, tags=dict(tags), log_system_metrics=log_system_metrics)
+
+
+def _end(run_id: str, status: str, *, insist: bool) -> None:
+    """Set the status of a run, and let go of it; without `insist` another error is on its way, and trouble is said."""
+    try:
+        if insist:
+            patiently(_set_status, run_id, status)
+        else:
+            _set_status(run_id, status)
+    except Exception as error:
+        if insist:
+            raise
+        _LOGGER.warning(
+            "MLflow run %s could not be closed as %s (%s): a rerun goes on in it, `pii-finetune reconcile` closes it",
+            *(run_id, status, reason_of(error)),
+        )
+
+
+def _set_status(run_id: str, status: str) -> None:
+    active = mlflow.active_run()
+    if active is not None and active.info.run_id == run_id:
+        mlflow.end_run(status)  # lets go of the run before it tells the server: the next try goes the other way
+    else:
+        MlflowClient().set_terminated(run_id, status)
 
 
 def log_datasets(source: Path, fingerprint: str, sides: Mapping[str, Sequence[Record]]) -> None:
     """Log the dataset and its splits as inputs of the active run: names, digests and schemas, no rows."""
-    mlflow.set_tag("dataset_fingerprint", fingerprint)
+    patiently(mlflow.set_tag, "dataset_fingerprint", fingerprint)
     for context, records in sides.items():
         rows = pd.DataFrame(
             [(r.label, r.language, r.answer) for r in records], columns=["label", "language", "sensitive"]
         )
         dataset = from_pandas(rows, source=str(source), targets="sensitive", name=f"{source.stem}-{context}")
-        mlflow.log_input(dataset, context=context)
-        mlflow.log_metric(f"num_rows_{context}", len(records))
+        patiently(mlflow.log_input, dataset, context=context)
+        log_numbers({f"num_rows_{context}": len(records)})
 
 
 def _experiment(client: MlflowClient, name: str) -> str:

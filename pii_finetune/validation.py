@@ -1,5 +1,6 @@
 """Judging the rows of a workbook: what is wrong in which rows, and the records that can be used."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pii_finetune.excerpts import point_out
 from pii_finetune.expectations import label_expectations
 from pii_finetune.languages import canonical_language
 from pii_finetune.records import Record, fingerprint
+from pii_finetune.row_place import FileRows, Place, list_places, place_of
 from pii_finetune.workbook import Table
 
 _NUM_EXCERPTS = 1_000  # cells of one problem whose content is kept
@@ -25,11 +27,11 @@ _ABOUT = {"label_script": "label", "label_token": "label", "label_language_answe
 
 @dataclass(frozen=True)
 class Problem:
-    """One expectation that failed, by its name: which rows of the sheet, why that matters and what to do."""
+    """One expectation that failed, by its name: in which rows, why that matters and what to do."""
 
     expectation: str
     column: str
-    rows: tuple[int, ...]  # empty: the table as a whole
+    rows: tuple[Place, ...]  # empty: the table as a whole
     message: str
     found: tuple[str, ...] = ()  # escaped excerpts of the first cells, one a row
 
@@ -92,7 +94,7 @@ def problem_line(problem: Problem) -> str:
     """Return one line naming column, rows, what was found there, and the remedy."""
     if not problem.rows:
         return problem.message
-    shown = ", ".join(str(row) for row in problem.rows[:_NUM_SHOWN])
+    shown = list_places(problem.rows[:_NUM_SHOWN])
     more = f" and {len(problem.rows) - _NUM_SHOWN:,} more" if len(problem.rows) > _NUM_SHOWN else ""
     found = ", ".join(dict.fromkeys(text for text in problem.found[:_NUM_IN_LINE] if text))
     cells = f" ({found})" if found else ""
@@ -126,16 +128,19 @@ def validate(
     del cleaned  # a million rows of it beside what the advice needs would be the peak of memory
     advice = advise(records, advice_seed, copies, checkpoint) if records and advice_seed is not None else ()
     told = {problem.expectation: problem.message for problem in failed} | {each.kind: each.message for each in advice}
-    docs = None if docs_folder is None else checkpoint.write_docs(docs_folder, told)
+    docs = None if docs_folder is None else checkpoint.write_docs(docs_folder, told, table.files)
     verdict = Verdict(tuple(problems), tuple(dropped), len(suite), advice, docs)
-    return _report(table, records, copies, num_cleaned, normalised, verdict)
+    report = _report(table, records, copies, num_cleaned, normalised, verdict)
+    return _placed(report, table.files) if table.files else report
 
 
 def judged_before(table: Table, verdict: Verdict) -> ValidationReport:
     """Return the report on a table whose rows were found valid before: the rows are made anew, they are not judged."""
     cleaned, normalised = clean(table.rows)
     num_cleaned = _count_cleaned(table.rows, cleaned)
-    records, copies = _records(cleaned.drop(index=list({row for each in verdict.dropped for row in each.rows})))
+    bad = {place for each in verdict.dropped for place in each.rows}
+    dropped = [row for row in cleaned.index if place_of(int(row), table.files) in bad] if bad else []
+    records, copies = (_called(kept, table.files) for kept in _records(cleaned.drop(index=dropped)))
     return _report(table, records, copies, num_cleaned, normalised, verdict)
 
 
@@ -163,6 +168,27 @@ def _report(
         docs=verdict.docs,
         num_expectations=verdict.num_expectations,
         advice=verdict.advice,
+    )
+
+
+def _called(records: Iterable[Record], files: Sequence[FileRows]) -> tuple[Record, ...]:
+    """Return the records with rows called by their files."""
+    return tuple(replace(record, row=place_of(int(record.row), files)) for record in records)
+
+
+def _placed(report: ValidationReport, files: Sequence[FileRows]) -> ValidationReport:
+    """Return the report with rows called by their files; until here they were told apart by number."""
+
+    def move(rows: Iterable[Place]) -> tuple[Place, ...]:
+        return tuple(place_of(int(row), files) for row in rows)
+
+    return replace(
+        report,
+        records=_called(report.records, files),
+        copies=_called(report.copies, files),
+        problems=tuple(replace(each, rows=move(each.rows)) for each in report.problems),
+        dropped=tuple(replace(each, rows=move(each.rows)) for each in report.dropped),
+        advice=tuple(replace(each, rows=move(each.rows)) for each in report.advice),
     )
 
 

@@ -23,11 +23,12 @@ _RUN: dict[str, Any] = {"prefect.resource.id": "prefect.flow-run.*"}
 def ensure_automations() -> None:
     """Create both automations, or update those of these names; the deployments must be there.
 
-    PII_FINETUNE_SILENT_SECONDS says how long a run may be silent, by default 90: three heartbeats of 30 s.
+    PII_FINETUNE_SILENT_SECONDS says how long a run may be silent, by default 180. Heartbeats come every 30 s; a server
+    that is away for a minute, and starts again, must not take those that it missed for a death.
     """
     with get_client(sync_client=True) as client:
         resumer = client.read_deployment_by_name(RESUMER).id
-        silent = timedelta(seconds=float(os.environ.get("PII_FINETUNE_SILENT_SECONDS", "90")))
+        silent = timedelta(seconds=float(os.environ.get("PII_FINETUNE_SILENT_SECONDS", "180")))
         for automation in (_silent(silent), _resume(resumer)):
             existing = client.read_automations_by_name(automation.name)
             if existing:

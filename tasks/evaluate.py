@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
@@ -19,14 +20,17 @@ from pii_finetune.errors import DamagedResultError
 from pii_finetune.evaluation import EvaluationReport, Model, evaluate
 from pii_finetune.kept import fetch_evaluation, find_kept, keep_evaluation, show_kept
 from pii_finetune.model_check import naming, verify_model_folder
+from pii_finetune.patience import patiently
 from pii_finetune.plots import plot_confusion, plot_languages, plot_models
 from pii_finetune.records import Record
 from pii_finetune.registry import DPO_MODEL, fetch_model_folder, production_version
+from pii_finetune.result_log import log_numbers, log_table
 from pii_finetune.rule_baseline import answer_by_rules
 from pii_finetune.splits import Splits, number_groups
 from pii_finetune.stage_keys import evaluation_key
 from pii_finetune.tracking import TrackedRun, stage_run
 from pii_finetune.training import Adapter
+from tasks.artifacts import leave
 from tasks.progress import Progress
 
 BASELINES = ("n-grams", "rules")
@@ -80,7 +84,8 @@ def evaluate_models(
             get_run_logger().info("evaluation: kept from %s; --force would evaluate again", kept.where)
             return Evaluated(report, calibrations, production)
     report, calibrations = _evaluate(config, splits, unseen, {"sft": sft, "dpo": dpo}, production, key, run)
-    create_table_artifact(
+    leave(
+        create_table_artifact,
         report.summary_rows(),
         key="evaluation",
         description="Test split; unseen_accuracy: concepts that are in no training text",
@@ -139,22 +144,23 @@ def load_production(config: RunConfig, version: str, folder: Path) -> Model:
 
 
 def _log(report: EvaluationReport, calibrations: Mapping[str, Calibration]) -> None:
+    numbers: dict[str, float] = {}
     for name, metrics in report.test.items():
-        mlflow.log_metrics({f"{name}_{key}": value for key, value in metrics.as_dict().items()})
-        mlflow.log_metrics(
-            {f"{name}_{key}_{end}": getattr(each, end) for key, each in report.intervals[name].items() for end in _ENDS}
-        )
+        numbers |= {f"{name}_{key}": value for key, value in metrics.as_dict().items()}
+        for key, interval in report.intervals[name].items():
+            numbers |= {f"{name}_{key}_{end}": getattr(interval, end) for end in _ENDS}
     for name, metrics in report.unseen.items():
-        mlflow.log_metrics({f"{name}_unseen_{key}": value for key, value in metrics.as_dict().items()})
+        numbers |= {f"{name}_unseen_{key}": value for key, value in metrics.as_dict().items()}
     for name, languages in report.by_language.items():
-        mlflow.log_metrics({f"{name}_f1_{language}": metrics.f1 for language, metrics in languages.items()})
+        numbers |= {f"{name}_f1_{language}": metrics.f1 for language, metrics in languages.items()}
     for name, flips in report.flips.items():
-        mlflow.log_metrics({f"{name}_flips_{kind.replace(' ', '_')}": rate.share for kind, rate in flips.items()})
-    mlflow.log_dict({name: each.to_dict() for name, each in calibrations.items()}, "calibration.json")
-    mlflow.log_figure(plot_models(report.test), "models.png")
-    mlflow.log_figure(plot_confusion(report), "confusion.png")
-    mlflow.log_figure(plot_languages(report), "languages.png")
-    mlflow.log_table(report.predictions, "predictions.json")
+        numbers |= {f"{name}_flips_{kind.replace(' ', '_')}": rate.share for kind, rate in flips.items()}
+    log_numbers(numbers)
+    patiently(mlflow.log_dict, {name: each.to_dict() for name, each in calibrations.items()}, "calibration.json")
+    patiently(mlflow.log_figure, plot_models(report.test), "models.png")
+    patiently(mlflow.log_figure, plot_confusion(report), "confusion.png")
+    patiently(mlflow.log_figure, plot_languages(report), "languages.png")
+    log_table(report.predictions, "predictions.json")
     for name, parts in (("languages", report.by_language), ("categories", report.by_category)):
         rows = [
             {"model": model, name: part, **metrics.as_dict()}
@@ -162,4 +168,4 @@ def _log(report: EvaluationReport, calibrations: Mapping[str, Calibration]) -> N
             for part, metrics in measured.items()
         ]
         if rows:
-            mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, f"{name}.json")
+            log_table(pd.DataFrame(rows), f"{name}.json")

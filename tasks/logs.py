@@ -27,12 +27,13 @@ def show_user_errors_plainly() -> None:
 
 
 class _ToRunLog(logging.Handler):
-    """Hands on what the package says to the log of the task run, or flow run, that called it."""
+    """Hands on what the package says to the log of the task or flow run that called it, else to where all goes."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             log = get_run_logger()
         except MissingContextError:
+            logging.getLogger().handle(record)
             return
         log.log(record.levelno, record.getMessage())
 
@@ -41,5 +42,6 @@ def show_what_the_package_says() -> None:
     """Let the package's own log, which knows nothing of Prefect, be read in the runs' logs."""
     package = logging.getLogger("pii_finetune")
     package.setLevel(logging.INFO)
+    package.propagate = False  # or Prefect would print each line a second time
     if not any(isinstance(each, _ToRunLog) for each in package.handlers):
         package.addHandler(_ToRunLog())

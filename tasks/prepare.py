@@ -19,7 +19,9 @@ from pii_finetune.errors import DamagedResultError
 from pii_finetune.kept import find_kept, show_kept
 from pii_finetune.kept_validation import fetch_validation, keep_validation
 from pii_finetune.paths import resolve
+from pii_finetune.patience import patiently
 from pii_finetune.records import Record
+from pii_finetune.result_log import log_numbers
 from pii_finetune.setup import configure_run
 from pii_finetune.splits import Splits, split
 from pii_finetune.stage_keys import validation_key
@@ -27,6 +29,7 @@ from pii_finetune.tracking import TrackedRun, log_datasets, parent_run, stage_ru
 from pii_finetune.tracking_server import require_server
 from pii_finetune.validation import ValidationReport, problem_line, validate
 from pii_finetune.workbook import read_workbook
+from tasks.artifacts import leave
 
 
 @task(name="check settings")
@@ -63,10 +66,11 @@ def validate_workbook(config: RunConfig, run: TrackedRun, force: bool = False) -
 
 def _show(report: ValidationReport, docs: Path, run: TrackedRun) -> None:
     client = MlflowClient()
-    client.log_artifacts(run.run_id, str(docs), "data-docs")
-    client.log_text(run.run_id, render_html(report, report.advice), "data-report.html")
+    patiently(client.log_artifacts, run.run_id, str(docs), "data-docs")
+    patiently(client.log_text, run.run_id, render_html(report, report.advice), "data-report.html")
     if cells := bad_cells(report):
-        create_table_artifact(
+        leave(
+            create_table_artifact,
             [asdict(cell) for cell in cells[:NUM_SHOWN]],
             key="bad-rows",
             description=f"{'Left out' if report.dropped else 'To mend'}: {len(cells):,} cells"
@@ -77,7 +81,8 @@ def _show(report: ValidationReport, docs: Path, run: TrackedRun) -> None:
     lines += "".join(f"\n- {note}" for note in report.notes)
     lines += "".join(f"\n- {count:,} {what}" for what, count in report.normalised.items())
     lines += "".join(f"\n- {each.kind.replace('_', ' ')}: {each.message}" for each in report.advice)
-    create_markdown_artifact(
+    leave(
+        create_markdown_artifact,
         f"### {report.path.name}\n\n"
         f"{report.num_expectations - len(report.problems)} of {report.num_expectations} expectations hold. "
         f"{report.num_rows:,} rows, {len(report.records):,} used, {report.num_cleaned:,} labels cleaned, "
@@ -98,9 +103,9 @@ def compare_with_production(report: ValidationReport, run: TrackedRun) -> None:
         if old is None:
             return
         drift = compare(old, report.records)
-        mlflow.log_text(drift_markdown(drift), "data-drift.md")
-        mlflow.log_dict({"changes": drift_table(drift)}, "data-drift.json")
-        mlflow.log_metrics(
+        patiently(mlflow.log_text, drift_markdown(drift), "data-drift.md")
+        patiently(mlflow.log_dict, {"changes": drift_table(drift)}, "data-drift.json")
+        log_numbers(
             {
                 "rows_added": len(drift.added),
                 "rows_removed": len(drift.removed),
@@ -108,8 +113,11 @@ def compare_with_production(report: ValidationReport, run: TrackedRun) -> None:
                 "language_shift": drift.language_shift,
             }
         )
-    create_markdown_artifact(
-        drift_markdown(drift), key="data-drift", description="What changed since the data of the model in production"
+    leave(
+        create_markdown_artifact,
+        drift_markdown(drift),
+        key="data-drift",
+        description="What changed since the data of the model in production",
     )
     get_run_logger().info("since the data of the model in production: %s", drift.summary)
 
@@ -121,8 +129,9 @@ def prepare_splits(config: RunConfig, report: ValidationReport, run: TrackedRun)
     sides = {"training": splits.train, "validation": splits.validation, "testing": splits.test}
     with parent_run(run):
         log_datasets(report.path, report.fingerprint, {"dataset": report.records, **sides})
-        mlflow.log_metric("rows_withheld", splits.num_withheld)
-    create_table_artifact(
+        log_numbers({"rows_withheld": splits.num_withheld})
+    leave(
+        create_table_artifact,
         [
             {
                 "split": name,

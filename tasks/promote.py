@@ -13,8 +13,10 @@ from pii_finetune.config import RunConfig
 from pii_finetune.gate import Decision, decide
 from pii_finetune.model_card import render_model_card
 from pii_finetune.model_folder import write_model_folder
+from pii_finetune.patience import patiently
 from pii_finetune.provenance import card_facts, describe_data, describe_origin, describe_recipe
 from pii_finetune.registry import DPO_MODEL, MODEL_KEY, SFT_MODEL, promote_pair, register, version_of_key
+from pii_finetune.result_log import log_numbers
 from pii_finetune.run_report import RunFacts, render_run_report
 from pii_finetune.setup import changed_rules
 from pii_finetune.splits import Splits
@@ -22,6 +24,7 @@ from pii_finetune.stage_keys import dpo_key, model_key, sft_key
 from pii_finetune.tracking import TrackedRun, parent_run
 from pii_finetune.training import Adapter
 from pii_finetune.validation import ValidationReport
+from tasks.artifacts import leave
 from tasks.evaluate import BASELINES, Evaluated
 from tasks.prepare import stage_folder
 
@@ -55,11 +58,11 @@ def decide_promotion(config: RunConfig, evaluated: Evaluated, run: TrackedRun) -
         page += f"\nDPO did not help here: the SFT adapter it starts from has F1 {report.test['sft'].f1:.4f}.\n"
     if changed := changed_rules(config):
         page += f"\nThe rules were set otherwise for this run: {', '.join(f'{k} = {v}' for k, v in changed.items())}.\n"
-    create_markdown_artifact(page, key="promotion", description="Why the candidate was promoted, or not")
+    leave(create_markdown_artifact, page, key="promotion", description="Why the candidate was promoted, or not")
     with parent_run(run):
-        mlflow.set_tags({"promoted": str(decision.promote).lower(), "decision": decision.reason})
-        mlflow.log_text(page, "decision.md")
-        mlflow.log_metrics({f"{stage}_f1": report.test[stage].f1 for stage in report.test})
+        patiently(mlflow.set_tags, {"promoted": str(decision.promote).lower(), "decision": decision.reason})
+        patiently(mlflow.log_text, page, "decision.md")
+        log_numbers({f"{stage}_f1": report.test[stage].f1 for stage in report.test})
     get_run_logger().info(decision.reason)
     return decision
 
@@ -87,8 +90,9 @@ def write_report(
         data_is_newest=data_is_newest,
     )
     with parent_run(run):
-        mlflow.log_text(render_run_report(facts), "report.html")
-    create_link_artifact(
+        patiently(mlflow.log_text, render_run_report(facts), "report.html")
+    leave(
+        create_link_artifact,
         f"{run.url}/artifacts/report.html",
         key="report",
         link_text="the report on this run",
@@ -123,7 +127,7 @@ def register_models(
             card = render_model_card(
                 card_facts(name, stage, config, workbook, splits, report, calibration, decision, origin)
             )
-            mlflow.log_text(card, f"{stage}-card/{_CARD}")
+            patiently(mlflow.log_text, card, f"{stage}-card/{_CARD}")
             measured = report.test[stage]
             tags = {
                 MODEL_KEY: key,
@@ -149,7 +153,8 @@ def register_models(
 @task(name="promote models", retries=3, retry_delay_seconds=5)
 def promote_models(pair: RegisteredPair, evaluated: Evaluated, decision: Decision) -> None:
     """Put both versions of the run into production, unless another model was put there since the comparison."""
-    promote_pair(
+    patiently(
+        promote_pair,
         pair.sft_version,
         pair.dpo_version,
         reason=decision.reason,

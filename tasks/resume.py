@@ -1,15 +1,19 @@
 """The next attempt at a crashed run."""
 
 import os
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import psutil
 from prefect import task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.logging import get_run_logger
+
+from tasks.flow_processes import find_flow_processes
 
 _TAG = "resume-attempt:"
 
@@ -37,7 +41,8 @@ def schedule_next(flow_run_id: UUID) -> UUID | None:
             "%s crashed after %d resumed attempts: look at its log, then start it by hand", crashed.name, most
         )
         return None
-    delay = timedelta(seconds=float(os.environ.get("PII_FINETUNE_RESUME_DELAY_SECONDS", "60")) * 2 ** (attempt - 1))
+    _stop_if_it_lives(crashed)
+    delay = delay_before(attempt)
     # Tags say what a run is of (a watcher's attempt, which rows) and count; those of before stay.
     tags = [tag for tag in crashed.tags if not tag.startswith(_TAG)]
     started: Any = run_deployment(  # typed as either kind of function; in a task it is the plain one
@@ -51,6 +56,23 @@ def schedule_next(flow_run_id: UUID) -> UUID | None:
     )
     logger.info("%s crashed: attempt %d of %d, %s, starts in %s", crashed.name, attempt, most, started.name, delay)
     return started.id
+
+
+def delay_before(attempt: int) -> timedelta:
+    """Return how long an attempt, counted from 1, waits before it starts."""
+    return timedelta(seconds=float(os.environ.get("PII_FINETUNE_RESUME_DELAY_SECONDS", "60")) * 2 ** (attempt - 1))
+
+
+def _stop_if_it_lives(crashed: FlowRun) -> None:
+    """Tell a process that is on this host after all to stop, with a checkpoint: its slot is another's already.
+
+    A run that a server was away from for too long is called silent, and so crashed, when the server is back.
+    """
+    process = find_flow_processes().by_run.get(str(crashed.id))
+    if process is not None:
+        get_run_logger().warning("%s lives, as process %d: it is told to stop", crashed.name, process.pid)
+        with suppress(psutil.Error):
+            process.terminate()
 
 
 def _attempt_of(run: FlowRun) -> int:

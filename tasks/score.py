@@ -8,6 +8,7 @@ from prefect.logging import get_run_logger
 
 from pii_finetune.paths import resolve
 from pii_finetune.score_table import ScoreReport, score_table
+from tasks.artifacts import leave, settle
 from tasks.progress import Progress
 
 
@@ -18,7 +19,8 @@ def score_labels(source: str, target: str, model: str) -> ScoreReport:
     report = score_table(
         resolve(source), resolve(target), model, on_progress=lambda done, total: progress(done / total)
     )
-    create_table_artifact(
+    leave(
+        create_table_artifact,
         [
             *({"rows": f"answered {answer}", "count": count} for answer, count in sorted(report.answers.items())),
             {"rows": "all", "count": report.num_rows},
@@ -34,4 +36,5 @@ def score_labels(source: str, target: str, model: str) -> ScoreReport:
     for name, count in report.unknown_languages.most_common(10):
         get_run_logger().warning("%d rows of a language that is not known: %r", count, name)
     get_run_logger().info("%s: %d labels, %d of them sensitive", target, report.num_rows, report.answers["yes"])
+    settle()
     return report

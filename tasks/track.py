@@ -9,8 +9,10 @@ from prefect.runtime import flow_run
 
 from pii_finetune.config import RunConfig
 from pii_finetune.errors import TrainingStoppedError
+from pii_finetune.patience import patience
 from pii_finetune.stage_keys import run_key
 from pii_finetune.tracking import TrackedRun, close_run, configure_tracking, open_run
+from tasks.artifacts import leave, settle
 
 
 @task(name="open MLflow run", retries=3, retry_delay_seconds=5)
@@ -21,25 +23,31 @@ def open_tracked_run(config: RunConfig, mark: str | None) -> TrackedRun:
         {"prefect_flow_run_id": str(flow_run.get_id()), "prefect_flow_run_name": str(flow_run.get_name())},
         run_key(config, mark or ""),
     )
-    create_link_artifact(
-        run.url, key="mlflow-run", link_text="this run in MLflow", description="Params, metrics, pictures, adapters"
+    leave(
+        create_link_artifact,
+        run.url,
+        key="mlflow-run",
+        link_text="this run in MLflow",
+        description="Params, metrics, pictures, adapters",
     )
     return run
 
 
 @contextmanager
 def tracked_run(config: RunConfig, mark: str | None) -> Iterator[TrackedRun]:
-    """Open the parent run, and end it as what happened."""
-    run = open_tracked_run(config, mark)
-    status = "KILLED"  # SystemExit, KeyboardInterrupt, a cancellation
-    try:
-        yield run
-        status = "FINISHED"
-    except TrainingStoppedError:
-        raise
-    except Exception:
-        status = "FAILED"
-        raise
-    finally:
-        configure_tracking()
-        close_run(run, status)
+    """Open the parent run, wait within it for an MLflow that is away, and end it as what happened."""
+    with patience(config.tracking):
+        run = open_tracked_run(config, mark)
+        status = "KILLED"  # SystemExit, KeyboardInterrupt, a cancellation
+        try:
+            yield run
+            status = "FINISHED"
+        except TrainingStoppedError:
+            raise
+        except Exception:
+            status = "FAILED"
+            raise
+        finally:
+            configure_tracking()
+            close_run(run, status)
+            settle()

@@ -11,10 +11,12 @@ from pii_finetune.config import RunConfig
 from pii_finetune.errors import DamagedResultError
 from pii_finetune.kept import fetch_adapter, find_kept, keep_adapter, show_kept
 from pii_finetune.output_lock import output_lock
+from pii_finetune.patience import patiently
 from pii_finetune.plots import plot_training
 from pii_finetune.splits import Splits
 from pii_finetune.stage_keys import dpo_key, sft_key
-from pii_finetune.tracking import TrackedRun, last_steps, stage_run
+from pii_finetune.telemetry import sending_metrics
+from pii_finetune.tracking import TrackedRun, stage_run
 from pii_finetune.training import Adapter, OnUpdate, TrainingUpdate
 from tasks.prepare import stage_folder
 from tasks.progress import Progress
@@ -66,21 +68,20 @@ def _train(stage: str, key: str, config: RunConfig, run: TrackedRun, folder: Pat
     """Train in a child run of MLflow: a metric for every figure of every step, the loss curve, the adapter."""
     progress = Progress(f"{stage}-progress", f"{stage.upper()} training")
     with stage_run(run, stage, config, key) as child:
-        logged = last_steps(child)  # of a run that goes on: steps after its last checkpoint come again, the same
+        with sending_metrics(child, folder, config.tracking) as metrics:
 
-        def on_update(update: TrainingUpdate) -> None:
-            new = {name: value for name, value in update.metrics.items() if update.step > logged.get(name, -1)}
-            mlflow.log_metrics(new, step=update.step)
-            logged.update(dict.fromkeys(new, update.step))  # a second attempt, for want of memory, repeats some
-            progress.show_training(update)
+            def on_update(update: TrainingUpdate) -> None:
+                metrics.log(update.metrics, update.step)
+                progress.show_training(update)
 
-        mlflow.log_params(getattr(config, stage).model_dump() | config.lora.model_dump())
-        adapter = train(folder, on_update)
+            patiently(mlflow.log_params, getattr(config, stage).model_dump() | config.lora.model_dump())
+            adapter = train(folder, on_update)
         if adapter.fallback is not None:
-            mlflow.set_tag("fused_fallback", adapter.fallback)
+            patiently(mlflow.set_tag, "fused_fallback", adapter.fallback)
             get_run_logger().warning("TRL's own trainer ran instead of the fused one: %s", adapter.fallback)
         if adapter.micro_batch_after_oom is not None:
-            mlflow.set_tag("micro_batch_after_oom", adapter.micro_batch_after_oom)
-        mlflow.log_figure(plot_training(stage, adapter.curves["loss"], adapter.curves["eval_loss"]), "loss.png")
+            patiently(mlflow.set_tag, "micro_batch_after_oom", adapter.micro_batch_after_oom)
+        curves = plot_training(stage, adapter.curves["loss"], adapter.curves["eval_loss"])
+        patiently(mlflow.log_figure, curves, "loss.png")
         keep_adapter(adapter)
     return adapter

@@ -17,8 +17,10 @@ from prefect.variables import Variable
 
 from pii_finetune.config import RunConfig
 from pii_finetune.dataset_watch import attempt_key, read_rows, wait_until_stable
-from pii_finetune.errors import BadWorkbookError
-from pii_finetune.remote_file import is_remote, shown_url
+from pii_finetune.errors import BadWorkbookError, SourceOutOfReachError
+from pii_finetune.remote_file import shown_source
+from pii_finetune.tracking import finished_run
+from pii_finetune.tracking_server import require_server
 
 TRAINING = "pii-finetune/main"
 CHANGED = "pii.dataset.changed"  # said by the watcher; what others say is pii.dataset.announced: no loop
@@ -39,9 +41,12 @@ def look(config: RunConfig, settings: str, stable_seconds: float, force: bool) -
     try:
         mark = wait_until_stable(source, stable_seconds)
         if mark is not None and mark == seen.get("mark") and not force:
-            get_run_logger().info("%s: not written since the last look", source.partition("?")[0])
+            get_run_logger().info("%s: not written since the last look", shown_source(source))
             return None if seen.get("problem") else seen["fingerprint"]
         rows = read_rows(config)
+    except SourceOutOfReachError as error:
+        say(f"Nothing is known of the rows this time, and the next look tries again: {error}")
+        return None
     except BadWorkbookError as error:
         lines = "\n".join(str(error).splitlines()[:6])
         if lines != seen.get("problem"):
@@ -49,14 +54,25 @@ def look(config: RunConfig, settings: str, stable_seconds: float, force: bool) -
             get_run_logger().warning(lines)
         _remember(settings, {"mark": mark, "problem": lines})
         return None
+    for note in rows.notes:  # files of a folder that are not read, among others
+        get_run_logger().info(note)
     _remember(settings, {"mark": mark, "fingerprint": rows.fingerprint})
     return rows.fingerprint
 
 
 @task(name="start training, once")
-def start_once(parameters: dict[str, Any], source: str, settings: str, fingerprint: str, force: bool) -> UUID | None:
+def start_once(
+    config: RunConfig, parameters: dict[str, Any], settings: str, fingerprint: str, force: bool
+) -> UUID | None:
     """Start the training deployment unless its last attempt was on these rows; return the new flow run."""
+    require_server()  # an attempt that must fail would be the last one on these rows
     last_id, last_rows = _last_attempt(settings)
+    if last_id is None and not force and (run := finished_run(config, fingerprint)):
+        say(
+            f"The first look, and MLflow run {run} was on these rows with these settings: nothing to do; `force` "
+            "trains all the same."
+        )
+        return None
     if last_rows == _rows_tag(fingerprint) and not force:
         say(
             f"The same rows as the last attempt ({last_id}): at most order or formatting differ. Nothing to do; "
@@ -76,7 +92,7 @@ def start_once(parameters: dict[str, Any], source: str, settings: str, fingerpri
         CHANGED,
         resource={
             "prefect.resource.id": f"pii.dataset.{settings}",
-            "pii.dataset.source": shown_url(source) if is_remote(source) else source,
+            "pii.dataset.source": shown_source(config.data.workbook),
         },
         payload={"fingerprint": fingerprint, "flow_run_id": str(started.id)},
     )

@@ -47,6 +47,16 @@ def stack(tmp_path_factory):
         process.wait(60)
 
 
+def test_the_watcher_is_scheduled(stack):
+    _, environment, folder = stack
+    api = f"http://127.0.0.1:{environment['PREFECT_PORT']}/api"
+    wanted = {"flows": {"name": {"any_": ["pii-watch"]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    deadline = time.monotonic() + 60
+    while not httpx.post(f"{api}/flow_runs/filter", json=wanted).json():
+        assert time.monotonic() < deadline, (folder / "log.txt").read_text()[-4000:]
+        time.sleep(0.5)
+
+
 def test_the_deployment_runs_as_typed_and_all_processes_end_with_ctrl_c(stack, small_workbook):
     process, environment, folder = stack
     api = f"http://127.0.0.1:{environment['PREFECT_PORT']}/api"

@@ -3,9 +3,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest imports test files without their folder
+from deployed import Deployed
 
 QUICK = {
     "sft.max_steps": 150,
@@ -93,3 +97,15 @@ def runs(small_workbook, tmp_path):
     for process in made.started:
         if process.poll() is None:
             made.kill_all(process)
+
+
+@pytest.fixture(scope="module")
+def deployed(small_workbook, tmp_path_factory):
+    """Servers, a worker and the deployments, as `make up` starts them."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        made = Deployed(tmp_path_factory.mktemp("deployed"), small_workbook, monkeypatch)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.clean_up()

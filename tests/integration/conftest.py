@@ -70,7 +70,7 @@ def postgres() -> Iterator[str]:
     if binaries is None:
         pytest.skip("no PostgreSQL here: initdb and pg_ctl are neither on the PATH nor in /usr/lib/postgresql/*/bin")
     with postgres_server(binaries) as server:
-        yield server
+        yield server.address
 
 
 @pytest.fixture(scope="session")

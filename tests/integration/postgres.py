@@ -29,39 +29,58 @@ def unprivileged_user() -> str | None:
     return next(name for name in ("postgres", "nobody") if name in users)
 
 
-@contextmanager
-def postgres_server(binaries: Path) -> Iterator[str]:
-    """Run a server; yields the address of its administrator without a database: postgresql://postgres@127.0.0.1:PORT."""
-    user = unprivileged_user()
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # not below tmp_path, where another user may not go
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    if user is not None:
-        shutil.chown(folder, user)
+class PostgresServer:
+    """A server that can be stopped as a crash stops it, and started again."""
 
-    def call(program: str, *arguments: str) -> None:
+    def __init__(self, binaries: Path) -> None:
+        self._binaries = binaries
+        self._user = unprivileged_user()
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))  # not below tmp_path, where another user may not go
+        if self._user is not None:
+            shutil.chown(self.folder, self._user)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self.address = f"postgresql://postgres@127.0.0.1:{self._port}"
+
+    def make(self) -> None:
+        self._call("initdb", "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync")
+
+    def start(self) -> None:
+        folder = self.folder
+        options = f"-c listen_addresses=127.0.0.1 -c port={self._port} -c unix_socket_directories={folder} -c fsync=off"
+        self._call("pg_ctl", "start", "--wait", "-l", str(folder / "log"), "-o", options)
+
+    def stop_at_once(self) -> None:
+        """Stop without a farewell to anybody; the next start recovers from the log."""
+        self._call("pg_ctl", "stop", "--wait", "--mode=immediate")
+
+    def _call(self, program: str, *arguments: str) -> None:
         subprocess.run(
-            [str(binaries / program), "-D", str(folder / "data"), *arguments],
-            user=user,
-            group=pwd.getpwnam(user).pw_gid if user else None,
-            extra_groups=[] if user else None,
-            cwd=folder,
+            [str(self._binaries / program), "-D", str(self.folder / "data"), *arguments],
+            user=self._user,
+            group=pwd.getpwnam(self._user).pw_gid if self._user else None,
+            extra_groups=[] if self._user else None,
+            cwd=self.folder,
             env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
             check=True,
             stdout=subprocess.DEVNULL,
         )
 
-    options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
+
+@contextmanager
+def postgres_server(binaries: Path) -> Iterator[PostgresServer]:
+    """Run a server; its address is the administrator's, without a database: postgresql://postgres@127.0.0.1:PORT."""
+    server = PostgresServer(binaries)
     try:
-        call("initdb", "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync")
-        call("pg_ctl", "start", "--wait", "-l", str(folder / "log"), "-o", options)
+        server.make()
+        server.start()
         try:
-            yield f"postgresql://postgres@127.0.0.1:{port}"
+            yield server
         finally:
-            call("pg_ctl", "stop", "--wait", "--mode=immediate")
+            server.stop_at_once()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(server.folder, ignore_errors=True)
 
 
 def create_database(server: str, name: str) -> str:

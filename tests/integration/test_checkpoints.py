@@ -63,6 +63,22 @@ def test_a_training_cut_off_ends_bitwise_as_one_that_was_not(train, tmp_path, st
     assert resumed.curves == whole.curves
 
 
+@pytest.mark.parametrize("trainer", ["trl", "fused"])
+def test_a_training_cut_off_after_its_last_step_takes_none_more(train, tmp_path, trainer):
+    def killing_at_the_end(update):
+        if "train_loss" in update.metrics:
+            raise Killed
+
+    whole = train("dpo", trainer, "whole")
+    with pytest.raises(Killed):
+        train("dpo", trainer, "cut", killing_at_the_end)
+    updates = []
+    resumed = train("dpo", trainer, "cut", updates.append)
+    assert {update.step for update in updates} == {8}
+    assert_bitwise_equal(whole, resumed)
+    assert resumed.curves == whole.curves
+
+
 @pytest.mark.parametrize("damage", ["missing", "truncated", "changed", "no manifest"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(train, tmp_path, caplog, damage):
     whole = train("sft", "fused", "whole")

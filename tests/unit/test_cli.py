@@ -188,3 +188,12 @@ def test_one_column_cannot_be_two(tmp_path, capsys):
     book = write_workbook(tmp_path / "book.xlsx")
     told = refused(capsys, "validate", book, "--set", "data.label_column=sensitive")
     assert "must be four columns" in told
+
+
+@pytest.mark.parametrize("command", ["reconcile", "automate"])
+def test_a_prefect_server_that_is_not_named_or_not_there_is_one_clear_line(capsys, monkeypatch, command):
+    assert "PREFECT_API_URL is not set" in refused(capsys, command)
+    monkeypatch.setenv("PREFECT_API_URL", "http://someone:secret@127.0.0.1:9/api")
+    said = refused(capsys, command)
+    assert "no answer from there" in said
+    assert "secret" not in said

@@ -3,10 +3,11 @@ import random
 import pytest
 
 from make_data.workbook import write_workbook
-from pii_finetune.dataset_watch import attempt_key, has_other_rows, read_rows, source_mark, wait_until_stable
+from pii_finetune.dataset_watch import attempt_key, has_other_rows, read_rows, wait_until_stable
 from pii_finetune.errors import BadWorkbookError
 from pii_finetune.overrides import apply_overrides
 from pii_finetune.profiles import embedded
+from pii_finetune.source_mark import source_mark
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_a_file_that_is_gone_holds_other_rows_and_is_no_source(source):
     path, config, mark, fingerprint = source
     path.unlink()
     assert has_other_rows(config, fingerprint, mark)
-    with pytest.raises(BadWorkbookError, match="is not a file"):
+    with pytest.raises(BadWorkbookError, match="there is no such file"):
         source_mark(str(path))
 
 

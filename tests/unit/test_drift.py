@@ -301,11 +301,12 @@ def test_an_old_workbook_that_cannot_be_used_is_named(capsys: pytest.CaptureFixt
     new = book(tmp_path / "new.xlsx", BASE)
     bad = book(tmp_path / "bad.xlsx", [*BASE, ("b", "Klingon", "no")])
     (tmp_path / "text.xlsx").write_text("none", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
     for name, reason in (
         (bad, "column 'language', row 32 ('Klingon'): the language is not known"),
         (str(tmp_path / "text.xlsx"), "cannot be read as an .xlsx workbook"),
         (str(tmp_path / "none.xlsx"), "there is no such file"),
-        (str(tmp_path), "is not a file"),
+        (str(tmp_path / "empty"), "holds no table"),
     ):
         assert main(["validate", new, "--against", name]) == 2
         error = capsys.readouterr().err

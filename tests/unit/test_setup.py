@@ -47,7 +47,7 @@ def test_the_embedded_profile_runs_anywhere():
 
 
 def test_a_workbook_that_is_not_there_is_told_before_any_work(tmp_path):
-    with pytest.raises(BadWorkbookError, match=r"there is no such file; give the workbook with --data FILE"):
+    with pytest.raises(BadWorkbookError, match=r"there is no such file; check the path"):
         configure_run("embedded", str(tmp_path / "none.xlsx"), {})
 
 
@@ -71,8 +71,8 @@ def test_an_output_folder_nobody_can_write_to_is_told_at_once():
         configure_run("embedded", None, {"output_dir": "/proc/x"})
 
 
-def test_a_folder_given_as_workbook_is_told_as_one(tmp_path: Path):
-    with pytest.raises(BadWorkbookError, match="is not a file"):
+def test_an_empty_folder_given_as_workbook_is_told_as_one(tmp_path: Path):
+    with pytest.raises(BadWorkbookError, match=r"holds no table \(it is empty\)"):
         configure_run("embedded", str(tmp_path), {})
 
 
