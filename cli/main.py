@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pii_finetune import __version__
-from pii_finetune.errors import UserError
+from pii_finetune.errors import PiiFinetuneError, UserError
 from pii_finetune.quiet import quiet_loggers
 
 
@@ -183,6 +183,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"pii-finetune: {_CONTROL.sub(_spell_out, str(error))}", file=sys.stderr)
         return 2
+    except PiiFinetuneError as error:
+        print(f"pii-finetune: {_CONTROL.sub(_spell_out, str(error))}", file=sys.stderr)
+        return 1
     except OSError as error:
         if error.filename is None:
             raise

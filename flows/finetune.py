@@ -53,7 +53,7 @@ def _finetune(config: RunConfig, force: bool) -> Outcome:
     mark = note_source(config)
     with tracked_run(config, mark) as run:
         check_production()
-        workbook = validate_workbook(config, run)
+        workbook = validate_workbook(config, run, force)
         compare_with_production(workbook, run)
         unseen = read_unseen(config)
         splits = prepare_splits(config, workbook, run)

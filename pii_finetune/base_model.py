@@ -143,17 +143,18 @@ def base_folder(base: BaseConfig) -> Path:
     small = ["*.json", "*.jinja", "*.txt", _SINGLE]
     folder = Path(snapshot_download(base.name, revision=base.revision, allow_patterns=small))
     if not (folder / _SINGLE).is_file():
-        snapshot_download(base.name, revision=base.revision, allow_patterns=_weights(folder))
+        snapshot_download(base.name, revision=base.revision, allow_patterns=weight_files(folder))
     return folder
 
 
 def deciding_files(base: BaseConfig) -> dict[str, Path]:
     """Return the files that decide what the base answers, by name: the weights that are loaded, tokenizer, template."""
     folder = base_folder(base)
-    return {name: folder / name for name in (*_weights(folder), *_DECIDING) if (folder / name).is_file()}
+    return {name: folder / name for name in (*weight_files(folder), *_DECIDING) if (folder / name).is_file()}
 
 
-def _weights(folder: Path) -> list[str]:
+def weight_files(folder: Path) -> list[str]:
+    """Return the names of the files of weights that transformers would load from the folder."""
     if (folder / _SINGLE).is_file() or not (folder / _INDEX).is_file():  # transformers' own order
         return [_SINGLE]
     return sorted(set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))

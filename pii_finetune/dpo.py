@@ -17,6 +17,7 @@ from pii_finetune.fused.fallback import why_not_fused
 from pii_finetune.fused.rows import tokenize
 from pii_finetune.prompt import render_prompt
 from pii_finetune.records import Record
+from pii_finetune.smaller_steps import train_within_memory
 from pii_finetune.splits import Splits
 from pii_finetune.training import Adapter, OnUpdate, UpdateCallback, finish, trainer_arguments
 
@@ -29,10 +30,15 @@ def train_dpo(splits: Splits, sft: Adapter, config: RunConfig, folder: Path, on_
     """Train the SFT adapter further; the reference is a frozen copy of it, which TRL makes and names `ref`.
 
     Raises:
+        OutOfMemoryError: memory does not suffice, nor does it for half the micro-batch.
         TrainingDivergedError: the loss or a gradient stopped being finite.
     """
-    trainer, fallback = dpo_trainer(splits, sft.path, config, folder, on_update)
-    return finish(trainer, config, folder, fallback)
+
+    def train(within: RunConfig) -> Adapter:
+        trainer, fallback = dpo_trainer(splits, sft.path, within, folder, on_update)
+        return finish(trainer, within, folder, fallback)
+
+    return train_within_memory("dpo", config, train)
 
 
 def dpo_trainer(

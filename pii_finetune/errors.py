@@ -61,6 +61,14 @@ class TrainingStoppedError(PiiFinetuneError, RuntimeError):
     """A training was asked to stop, and did, after a checkpoint where there was time for one."""
 
 
+class OutOfMemoryError(PiiFinetuneError, RuntimeError):
+    """Memory does not suffice, and smaller batches did not help or were not to be had."""
+
+
+class DiskFullError(PiiFinetuneError, OSError):
+    """Nothing more can be written where results go."""
+
+
 class OutputLockedError(UserError):
     """Another process trains in the same folder."""
 

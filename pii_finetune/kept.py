@@ -1,6 +1,7 @@
 """Results of finished stages, kept as MLflow artifacts and found again by their key, whoever made them."""
 
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -83,7 +84,7 @@ def keep_adapter(adapter: Adapter) -> None:
     facts = {key: value for key, value in asdict(adapter).items() if key != "path"}
     patiently(mlflow.log_artifacts, str(adapter.path), _ADAPTER_FOLDER)
     with tempfile.TemporaryDirectory() as folder:
-        _log_manifest(Path(folder), adapter.path, facts)
+        log_manifest(Path(folder), adapter.path, facts)
 
 
 def fetch_adapter(kept: KeptStage, folder: Path) -> Adapter:
@@ -92,7 +93,7 @@ def fetch_adapter(kept: KeptStage, folder: Path) -> Adapter:
     Raises:
         DamagedResultError: a file is missing, or not as it was logged.
     """
-    facts = _fetch(kept, _ADAPTER_FOLDER, folder)
+    facts = fetch_files(kept, _ADAPTER_FOLDER, folder)
     return Adapter(path=folder / _ADAPTER_FOLDER, **facts)
 
 
@@ -106,7 +107,7 @@ def keep_evaluation(report: EvaluationReport, calibrations: Mapping[str, Calibra
         (folder / "evaluation.json").write_text(json.dumps(content), encoding="utf-8")
         report.predictions.to_parquet(folder / "predictions.parquet", index=False)
         patiently(mlflow.log_artifacts, str(folder), "evaluation")
-        _log_manifest(Path(parent), folder, {})
+        log_manifest(Path(parent), folder, {})
 
 
 def fetch_evaluation(kept: KeptStage) -> tuple[EvaluationReport, dict[str, Calibration]]:
@@ -116,7 +117,7 @@ def fetch_evaluation(kept: KeptStage) -> tuple[EvaluationReport, dict[str, Calib
         DamagedResultError: a file is missing, or not as it was logged.
     """
     with tempfile.TemporaryDirectory() as parent:
-        _fetch(kept, "evaluation", Path(parent))
+        fetch_files(kept, "evaluation", Path(parent))
         folder = Path(parent) / "evaluation"
         content = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
         predictions = pd.read_parquet(folder / "predictions.parquet")
@@ -127,24 +128,31 @@ def fetch_evaluation(kept: KeptStage) -> tuple[EvaluationReport, dict[str, Calib
     return EvaluationReport(predictions=predictions, **measured), calibrations
 
 
-def _log_manifest(scratch: Path, folder: Path, facts: Mapping[str, Any]) -> None:
+def log_manifest(scratch: Path, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Log to the active run, last of all, the hashes of a folder that was logged, and facts."""
     files = {path.name: asdict(digest(path)) for path in sorted(folder.iterdir())}
     (scratch / _MANIFEST).write_text(json.dumps({"files": files, "facts": facts}), encoding="utf-8")
     # Last: without it nothing is kept.
     patiently(mlflow.log_artifact, str(scratch / _MANIFEST), _FOLDER)
 
 
-def _fetch(kept: KeptStage, name: str, target: Path) -> dict[str, Any]:
-    """Download a folder of artifacts, hold it against its manifest and return the facts that are kept with it."""
+def fetch_files(kept: KeptStage, name: str, target: Path) -> dict[str, Any]:
+    """Download a folder of artifacts, hold it against its manifest and return the facts that are kept with it.
+
+    Raises:
+        DamagedResultError: a file is missing, or not as it was logged.
+    """
     run_id = kept.run.info.run_id
-    target.mkdir(parents=True, exist_ok=True)
+    folder = target / name
+    shutil.rmtree(folder, ignore_errors=True)  # what a run before left there must not pass for what is kept
+    folder.mkdir(parents=True)
     try:
         manifest = json.loads(patiently(mlflow.artifacts.load_text, f"runs:/{run_id}/{_FOLDER}/{_MANIFEST}"))
         for file in manifest["files"]:
             patiently(
-                mlflow.artifacts.download_artifacts, run_id=run_id, artifact_path=f"{name}/{file}", dst_path=str(target)
+                mlflow.artifacts.download_artifacts, run_id=run_id, artifact_path=f"{name}/{file}", dst_path=str(folder)
             )
-        verify_contents(target / name, {file: FileDigest(**each) for file, each in manifest["files"].items()})
+        verify_contents(folder, {file: FileDigest(**each) for file, each in manifest["files"].items()})
     except (MlflowException, OSError, ValueError, KeyError, TypeError, TamperedModelError, UserError) as error:
         reason = str(error).strip().partition("\n")[0].partition("; take an untouched")[0][:300]
         raise DamagedResultError(

@@ -21,6 +21,8 @@ def quiet_loggers() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It logs, with a traceback, what it raises as well.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     # It logs a traceback of what it raises anyway: once a second while a database is waited for.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 

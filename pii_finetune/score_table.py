@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pii_finetune import __version__
 from pii_finetune.config import DataConfig
+from pii_finetune.disk import told_if_full
 from pii_finetune.errors import BadWorkbookError
 from pii_finetune.isolation import copy_isolated
 from pii_finetune.profiles import embedded
@@ -69,9 +70,10 @@ def score_table(
         BadWorkbookError: the source or target cannot be used, or a row has no label.
         MissingModelError: there is no such model, or its base is not to be had here.
         TamperedModelError: the model is not as it was written, or signed.
+        DiskFullError: there is no room for the target, or for the work beside it.
     """
     check_target(source, target)
-    with unfinished_work(target) as folder:
+    with _told_if_full(target), unfinished_work(target) as folder:
         num_rows, other_table = _copy_source(folder, source, columns)
         if target.suffix == ".xlsx" and num_rows > MAX_XLSX_ROWS:
             raise BadWorkbookError(
@@ -92,6 +94,10 @@ def score_table(
         scoring.unknown_languages,
         other_table or other_model,
     )
+
+
+def _told_if_full(target: Path) -> AbstractContextManager[None]:
+    return told_if_full(f"--out {target}", target.parent, "the same command goes on where it stopped")
 
 
 def _copy_source(folder: Path, source: Path, columns: Columns) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pii_finetune.fused.answers import answer_greedily
 from pii_finetune.fused.dequantize import dequantize_once
 from pii_finetune.fused.merged import MergedAdapters, can_be_merged
 from pii_finetune.labels import spell_out
+from pii_finetune.memory import in_smaller_batches
 from pii_finetune.prompt import tokenize_prompts
 from pii_finetune.scores import Question, Scores
 
@@ -78,7 +80,11 @@ class Scorer:
 
         def ask(batch: list[list[int]]) -> Answers:
             with torch.inference_mode():  # a thread's own
-                return self._ask(batch, check_format)
+                asked = list(in_smaller_batches(batch, self._batch_size, partial(self._ask, check_format=check_format)))
+            if len(asked) > 1:  # memory did not suffice, here or before
+                self._batch_size = min(self._batch_size, max(len(part) for part, _ in asked))
+            margin, valid = zip(*(answers for _, answers in asked), strict=True)
+            return torch.cat(margin), torch.cat(valid)
 
         if self._model.device.type != "cpu" or not self._is_qwen2:
             return [ask(batch) for batch in prompts]
@@ -91,7 +97,7 @@ class Scorer:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(num_cores)  # threads that are born later start with what any thread set last
 
-    def _ask(self, prompts: list[list[int]], check_format: bool) -> Answers:
+    def _ask(self, prompts: Sequence[list[int]], check_format: bool) -> Answers:
         if not self._is_qwen2:
             return self._generate(prompts)
         said = answer_greedily(self._model, prompts, (self._yes, self._no), self._end, and_after=check_format)
@@ -108,9 +114,9 @@ class Scorer:
         self._model.set_adapter(adapter)
         return nullcontext()
 
-    def _generate(self, prompts: list[list[int]]) -> Answers:
+    def _generate(self, prompts: Sequence[list[int]]) -> Answers:
         """Decode two tokens greedily: the reference for what a user of the model would see."""
-        padded = self._tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self._model.device)
+        padded = self._tokenizer.pad({"input_ids": list(prompts)}, return_tensors="pt").to(self._model.device)
         generated: Any = self._model.generate(
             **padded,
             max_new_tokens=2,

@@ -42,6 +42,7 @@ def configure_run(profile: str, data: str | None, overrides: Mapping[str, Any]) 
         BadWorkbookError: the workbook is not there, or in a folder there is none.
         MissingDeviceError: the config needs CUDA and there is none.
         MissingModelError: the base model is not to be had.
+        DiskFullError: there is no room to fetch it.
     """
     config = build_config(profile, data, overrides)
     source = config.data.workbook
@@ -54,8 +55,10 @@ def configure_run(profile: str, data: str | None, overrides: Mapping[str, Any]) 
             )
     _require_writable(resolve(config.output_dir))
     from pii_finetune import base_model  # imports torch: seconds that a mistyped setting need not cost
+    from pii_finetune.base_download import require_base
 
     base_model.require_device(config.base)
+    require_base(config.base)
     _require_optimizers(config)
     base_model.require_lora_targets(config.base, config.lora)
     return config

@@ -17,6 +17,7 @@ from pii_finetune.fused.rows import tokenize
 from pii_finetune.fused.sft import FusedSFTTrainer
 from pii_finetune.prompt import render_prompt
 from pii_finetune.records import Record
+from pii_finetune.smaller_steps import train_within_memory
 from pii_finetune.splits import Splits
 from pii_finetune.training import Adapter, OnUpdate, UpdateCallback, finish, trainer_arguments
 
@@ -29,10 +30,15 @@ def train_sft(splits: Splits, config: RunConfig, folder: Path, on_update: OnUpda
     """Fine-tune the base with LoRA (QLoRA when the base is nf4) on the training side, watching the validation side.
 
     Raises:
+        OutOfMemoryError: memory does not suffice, nor does it for half the micro-batch.
         TrainingDivergedError: the loss or a gradient stopped being finite.
     """
-    trainer, fallback = sft_trainer(splits, config, folder, on_update)
-    return finish(trainer, config, folder, fallback)
+
+    def train(within: RunConfig) -> Adapter:
+        trainer, fallback = sft_trainer(splits, within, folder, on_update)
+        return finish(trainer, within, folder, fallback)
+
+    return train_within_memory("sft", config, train)
 
 
 def sft_trainer(splits: Splits, config: RunConfig, folder: Path, on_update: OnUpdate) -> tuple[SFTTrainer, str | None]:

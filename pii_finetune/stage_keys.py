@@ -16,13 +16,17 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pii_finetune.config import BaseConfig, RunConfig, TrainingSection
 from pii_finetune.records import Record, fingerprint
 from pii_finetune.splits import Splits
+from pii_finetune.workbook import Table
 
 _PACKAGES = ("torch", "transformers", "trl", "peft")
 SAVING = frozenset({"save_strategy", "save_steps", "save_total_limit"})
@@ -34,6 +38,24 @@ def run_key(config: RunConfig, source_mark: str) -> str:
     The rows are not known yet when a run begins; stages have their keys from them.
     """
     return _hash({"config": config.model_dump(mode="json"), "source": source_mark, "code": code_version()})
+
+
+def validation_key(config: RunConfig, table: Table) -> str:
+    """Return the key of a verdict: every cell as it was read, and how rows are judged."""
+    rows = pa.Table.from_pandas(table.rows, preserve_index=False)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as stream:
+        stream.write_table(rows)
+    return _hash(
+        {
+            "stage": "validate",
+            "code": code_version(),
+            "great_expectations": version("great-expectations"),
+            "rows": hashlib.sha256(sink.getvalue()).hexdigest(),
+            "files": [asdict(each) for each in table.files],
+            "data": config.data.model_dump(mode="json", include={"on_bad_row", "max_dropped_share", "seed"}),
+        }
+    )
 
 
 def sft_key(config: RunConfig, splits: Splits) -> str:

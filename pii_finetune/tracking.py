@@ -19,6 +19,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from pii_finetune.config import RunConfig
+from pii_finetune.disk import told_if_full
 from pii_finetune.errors import RunInProgressError, TrainingStoppedError
 from pii_finetune.overrides import flatten
 from pii_finetune.own_process import may_live, own_process
@@ -134,7 +135,8 @@ def parent_run(run: TrackedRun) -> Iterator[None]:
     patiently(mlflow.start_run, run_id=run.run_id)
     is_done = False
     try:
-        yield
+        with _told_if_full(run.run_id):
+            yield
         is_done = True
     finally:
         _end(run.run_id, "RUNNING", insist=is_done)
@@ -155,7 +157,8 @@ def child_run(run: TrackedRun, tags: Mapping[str, str], by: str, *, log_system_m
     active = patiently(_start_child, run, tags, by, log_system_metrics)
     status = "KILLED"
     try:
-        yield active.info.run_id
+        with _told_if_full(active.info.run_id):
+            yield active.info.run_id
         status = "FINISHED"
     except TrainingStoppedError:
         raise
@@ -164,6 +167,12 @@ def child_run(run: TrackedRun, tags: Mapping[str, str], by: str, *, log_system_m
         raise
     finally:
         _end(active.info.run_id, status, insist=status == "FINISHED")
+
+
+def _told_if_full(run_id: str) -> AbstractContextManager[None]:
+    uri = mlflow.get_tracking_uri()
+    place = Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else "its store"
+    return told_if_full(f"what MLflow keeps of run {run_id}", place, "a rerun goes on from here")
 
 
 def _start_child(run: TrackedRun, tags: Mapping[str, str], by: str, log_system_metrics: bool) -> Run:

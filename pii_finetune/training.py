@@ -15,6 +15,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from pii_finetune.base_model import portable_name
 from pii_finetune.checkpoints import newest_whole
 from pii_finetune.config import RunConfig, TrainingSection
+from pii_finetune.disk import told_if_full
 from pii_finetune.errors import TrainingDivergedError, TrainingStoppedError
 from pii_finetune.stopping import StopCallback, stopping_on_sigterm
 
@@ -32,6 +33,7 @@ class Adapter:
     fallback: str | None = None  # why TRL's trainer ran although the fused one was asked for
     # "loss" and "eval_loss" by step, from the first step on, also of what was trained before an interruption
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    micro_batch_after_oom: int | None = None  # half of what was asked for, because memory did not suffice for that
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ def finish(trainer: Any, config: RunConfig, folder: Path, fallback: str | None) 
     shutil.rmtree(path, ignore_errors=True)
     for settings in trainer.model.peft_config.values():
         settings.base_model_name_or_path = portable_name(config.base)
-    trainer.model.save_pretrained(path, selected_adapters=["default"])
+    with told_if_full("the adapter", path, "a rerun goes on from the last checkpoint"):
+        trainer.model.save_pretrained(path, selected_adapters=["default"])
     (path / "README.md").unlink(missing_ok=True)  # PEFT's empty model-card form
     history = trainer.state.log_history
     curves = {key: [(each["step"], each[key]) for each in history if key in each] for key in ("loss", "eval_loss")}

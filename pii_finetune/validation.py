@@ -37,6 +37,17 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What Great Expectations found, as far as it is not in the rows themselves."""
+
+    problems: tuple[Problem, ...]
+    dropped: tuple[Problem, ...]
+    num_expectations: int
+    advice: tuple[Advice, ...]
+    docs: Path | None
+
+
+@dataclass(frozen=True)
 class ValidationReport:
     """What is in the workbook and what is wrong with it."""
 
@@ -117,24 +128,52 @@ def validate(
     del cleaned  # a million rows of it beside what the advice needs would be the peak of memory
     advice = advise(records, advice_seed, copies, checkpoint) if records and advice_seed is not None else ()
     told = {problem.expectation: problem.message for problem in failed} | {each.kind: each.message for each in advice}
-    report = ValidationReport(
+    docs = None if docs_folder is None else checkpoint.write_docs(docs_folder, told, table.files)
+    verdict = Verdict(tuple(problems), tuple(dropped), len(suite), advice, docs)
+    report = _report(table, records, copies, num_cleaned, normalised, verdict)
+    return _placed(report, table.files) if table.files else report
+
+
+def judged_before(table: Table, verdict: Verdict) -> ValidationReport:
+    """Return the report on a table whose rows were found valid before: the rows are made anew, they are not judged."""
+    cleaned, normalised = clean(table.rows)
+    num_cleaned = _count_cleaned(table.rows, cleaned)
+    bad = {place for each in verdict.dropped for place in each.rows}
+    dropped = [row for row in cleaned.index if place_of(int(row), table.files) in bad] if bad else []
+    records, copies = (_called(kept, table.files) for kept in _records(cleaned.drop(index=dropped)))
+    return _report(table, records, copies, num_cleaned, normalised, verdict)
+
+
+def _report(
+    table: Table,
+    records: tuple[Record, ...],
+    copies: tuple[Record, ...],
+    num_cleaned: int,
+    normalised: dict[str, int],
+    verdict: Verdict,
+) -> ValidationReport:
+    return ValidationReport(
         where=table.where,
         path=table.path,
         sheet=table.sheet,
         records=records,
-        problems=tuple(problems),
-        dropped=tuple(dropped),
-        num_rows=num_rows,
+        problems=verdict.problems,
+        dropped=verdict.dropped,
+        num_rows=len(table.rows),
         num_cleaned=num_cleaned,
         normalised=normalised,
         notes=table.notes,
         copies=copies,
         extra_columns=table.extra_columns,
-        docs=None if docs_folder is None else checkpoint.write_docs(docs_folder, told, table.files),
-        num_expectations=len(suite),
-        advice=advice,
+        docs=verdict.docs,
+        num_expectations=verdict.num_expectations,
+        advice=verdict.advice,
     )
-    return _placed(report, table.files) if table.files else report
+
+
+def _called(records: Iterable[Record], files: Sequence[FileRows]) -> tuple[Record, ...]:
+    """Return the records with rows called by their files."""
+    return tuple(replace(record, row=place_of(int(record.row), files)) for record in records)
 
 
 def _placed(report: ValidationReport, files: Sequence[FileRows]) -> ValidationReport:
@@ -143,13 +182,10 @@ def _placed(report: ValidationReport, files: Sequence[FileRows]) -> ValidationRe
     def move(rows: Iterable[Place]) -> tuple[Place, ...]:
         return tuple(place_of(int(row), files) for row in rows)
 
-    def rename(records: Iterable[Record]) -> tuple[Record, ...]:
-        return tuple(replace(record, row=place_of(int(record.row), files)) for record in records)
-
     return replace(
         report,
-        records=rename(report.records),
-        copies=rename(report.copies),
+        records=_called(report.records, files),
+        copies=_called(report.copies, files),
         problems=tuple(replace(each, rows=move(each.rows)) for each in report.problems),
         dropped=tuple(replace(each, rows=move(each.rows)) for each in report.dropped),
         advice=tuple(replace(each, rows=move(each.rows)) for each in report.advice),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+from mlflow import MlflowClient
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State, TaskRun
@@ -15,14 +16,17 @@ from pii_finetune.config import RunConfig
 from pii_finetune.data_report import NUM_SHOWN, bad_cells, render_html
 from pii_finetune.dataset_log import log_rows, production_rows
 from pii_finetune.drift import compare, drift_markdown, drift_table
-from pii_finetune.errors import MissingServerError
+from pii_finetune.errors import DamagedResultError, MissingServerError
+from pii_finetune.kept import find_kept, show_kept
+from pii_finetune.kept_validation import fetch_validation, keep_validation
 from pii_finetune.paths import resolve
 from pii_finetune.patience import patiently
 from pii_finetune.records import Record
 from pii_finetune.result_log import log_numbers
 from pii_finetune.setup import configure_run
 from pii_finetune.splits import Splits, split
-from pii_finetune.tracking import TrackedRun, log_datasets, parent_run
+from pii_finetune.stage_keys import validation_key
+from pii_finetune.tracking import TrackedRun, log_datasets, parent_run, stage_run
 from pii_finetune.tracking_server import require_server
 from pii_finetune.validation import ValidationReport, problem_line, validate
 from pii_finetune.workbook import read_workbook
@@ -51,13 +55,32 @@ def check_settings(profile: str, data: str | None, overrides: dict[str, Any] | N
 
 
 @task(name="validate workbook")
-def validate_workbook(config: RunConfig, run: TrackedRun) -> ValidationReport:
-    """Validate the workbook; Data Docs and the report are kept in MLflow whatever the result."""
+def validate_workbook(config: RunConfig, run: TrackedRun, force: bool = False) -> ValidationReport:
+    """Validate the workbook, or find that its rows were found valid before; Data Docs and the report are in MLflow."""
     docs = resolve(config.output_dir) / run.run_id / "data-docs"
-    report = validate(read_workbook(config.data), docs, config.data, advice_seed=config.data.seed)
-    with parent_run(run):
-        patiently(mlflow.log_artifacts, str(docs), "data-docs")
-        patiently(mlflow.log_text, render_html(report, report.advice), "data-report.html")
+    table = read_workbook(config.data)
+    key = validation_key(config, table)
+    if not force and (kept := find_kept(run, key)):
+        try:
+            report = fetch_validation(kept, table, docs)
+        except DamagedResultError as damaged:
+            get_run_logger().warning(str(damaged))
+        else:
+            show_kept(run, "validate", kept)
+            get_run_logger().info("validate: kept from %s; --force would validate again", kept.where)
+            _show(report, docs, run)
+            return report
+    with stage_run(run, "validate", config, key):
+        report = validate(table, docs, config.data, advice_seed=config.data.seed)
+        _show(report, docs, run)
+        keep_validation(report.require_valid(), docs)
+    return report
+
+
+def _show(report: ValidationReport, docs: Path, run: TrackedRun) -> None:
+    client = MlflowClient()
+    patiently(client.log_artifacts, run.run_id, str(docs), "data-docs")
+    patiently(client.log_text, run.run_id, render_html(report, report.advice), "data-report.html")
     if cells := bad_cells(report):
         leave(
             create_table_artifact,
@@ -81,9 +104,7 @@ def validate_workbook(config: RunConfig, run: TrackedRun) -> ValidationReport:
         key="validation",
         description="Great Expectations on the workbook",
     )
-    report.require_valid()
     get_run_logger().info("%s: %d rows, fingerprint %s", report.path.name, len(report.records), report.fingerprint[:12])
-    return report
 
 
 @task(name="compare with production's data")

@@ -79,6 +79,8 @@ def _train(stage: str, key: str, config: RunConfig, run: TrackedRun, folder: Pat
         if adapter.fallback is not None:
             patiently(mlflow.set_tag, "fused_fallback", adapter.fallback)
             get_run_logger().warning("TRL's own trainer ran instead of the fused one: %s", adapter.fallback)
+        if adapter.micro_batch_after_oom is not None:
+            patiently(mlflow.set_tag, "micro_batch_after_oom", adapter.micro_batch_after_oom)
         curves = plot_training(stage, adapter.curves["loss"], adapter.curves["eval_loss"])
         patiently(mlflow.log_figure, curves, "loss.png")
         keep_adapter(adapter)

@@ -7,10 +7,10 @@ entry is due: each look at a number waits for the GPU.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers.trainer_utils import speed_metrics
@@ -23,12 +23,14 @@ from pii_finetune.fused.flat_parameters import FlatParameters, without_waiting
 from pii_finetune.fused.graphs import GraphedStep
 from pii_finetune.fused.layout import Layout, Row, lay_out, own_tokens, shared_start
 from pii_finetune.fused.policy import AnswerScores, score_answers
+from pii_finetune.memory import in_smaller_batches
 
 # Sequence lengths are rounded up to a multiple of this on a GPU: each length is a graph of its own, and at the batch
 # sizes that need graphs, more tokens cost next to nothing.
 _LENGTH_STEP = 32
 _ROWS_WITHOUT_GRADIENT = {"cuda": 512, "cpu": 64}  # a pass keeps nothing for a backward pass and can be wider
 _LARGEST_TABLE_BYTES = 2**30
+Result = TypeVar("Result")
 
 
 class FusedTrainer(WholeCheckpoints):
@@ -162,19 +164,25 @@ class FusedTrainer(WholeCheckpoints):
 
     def passes(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], Layout, AnswerScores]]:
         """Score rows without gradient in wide batches, longest first; yield which rows each batch holds."""
-        for numbers, layout in self._wide(rows):
+
+        def ask(layout: Layout) -> AnswerScores:
             # Evaluation is not worth a compilation of its own.
             with torch.no_grad(), self._autocast(), torch.compiler.set_stance("force_eager"):
-                scores = score_answers(self.model, layout, self._start)
-            yield numbers, layout, scores
+                return score_answers(self.model, layout, self._start)
 
-    def _wide(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], Layout]]:
-        order = sorted(range(len(rows)), key=lambda at: -len(rows[at].prompt))
-        at_once = _ROWS_WITHOUT_GRADIENT[self.args.device.type]
-        for begin in range(0, len(rows), at_once):
-            numbers = order[begin : begin + at_once]
+        for numbers, (layout, scores) in self._wide(rows, ask):
+            yield list(numbers), layout, scores
+
+    def _wide(
+        self, rows: Sequence[Row], ask: Callable[[Layout], Result]
+    ) -> Iterator[tuple[Sequence[int], tuple[Layout, Result]]]:
+        def ask_of(numbers: Sequence[int]) -> tuple[Layout, Result]:
             layout = lay_out([rows[at] for at in numbers], self._shared, self._rows_per_sequence)
-            yield numbers, layout.to(self.args.device)
+            layout = layout.to(self.args.device)
+            return layout, ask(layout)
+
+        order = sorted(range(len(rows)), key=lambda at: -len(rows[at].prompt))
+        return in_smaller_batches(order, _ROWS_WITHOUT_GRADIENT[self.args.device.type], ask_of)
 
     def _frozen_start(self) -> FrozenStart | None:
         """Run the lowest layers once for every row, if that is less than training would run them, and fits."""
@@ -187,9 +195,12 @@ class FusedTrainer(WholeCheckpoints):
         if num_layers == 0 or too_large or num_visits < len(rows):
             return None
         table = torch.empty(num_tokens, hidden, dtype=self._decoder.dtype, device=self.args.device)
-        for _, layout in self._wide(rows):
+
+        def states_of(layout: Layout) -> torch.Tensor:
             with torch.no_grad(), self._autocast():
-                states = states_after(self._decoder, num_layers, layout)
+                return states_after(self._decoder, num_layers, layout)
+
+        for _, (layout, states) in self._wide(rows, states_of):
             is_token = layout.row >= 0
             table[layout.source[is_token]] = states[is_token].to(table.dtype)
         return FrozenStart(num_layers, table)

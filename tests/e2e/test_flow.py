@@ -91,7 +91,7 @@ def test_mlflow_holds_one_parent_with_a_child_a_stage(runs, store, monkeypatch):
     assert len(parent.inputs.dataset_inputs) == 4
     children = client.search_runs([tracked.experiment_id], f"tags.mlflow.parentRunId = '{tracked.run_id}'")
     by_stage = {child.data.tags["stage"]: child for child in children}
-    assert set(by_stage) == {"sft", "dpo", "evaluate"}
+    assert set(by_stage) == {"validate", "sft", "dpo", "evaluate"}
     assert all(child.info.status == "FINISHED" for child in children)
     losses = client.get_metric_history(by_stage["sft"].info.run_id, "loss")
     assert losses

@@ -33,7 +33,7 @@ class Runs:
         settings = QUICK | {"output_dir": str(folder / "outputs")}
         assignments = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
         self._command = [sys.executable, "-m", "cli.main", "run", "--data", str(workbook), *assignments]
-        self._environment = {
+        self.environment = {
             **{key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"},
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
             "PREFECT_HOME": str(folder / "prefect"),
@@ -46,7 +46,7 @@ class Runs:
         """Start a run in a session of its own."""
         log = (self._folder / f"log-{len(self.started)}.txt").open("w")
         process = subprocess.Popen(
-            [*self._command, *more], env=self._environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            [*self._command, *more], env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
         self.started.append(process)
         return process
