@@ -3,8 +3,8 @@
 When it starts, runs whose process is gone end as what happened, and free their slot. With `--only-worker`, which says
 that no other host runs flows of this server, these are all that have no process here.
 
-Told to stop, Prefect's own worker ends at once, and leaves its runs to be killed by what sent the signal. Here they get
-SIGTERM, write a checkpoint and end as Cancelled.
+Told to stop, Prefect's own worker kills its runs, or what sent the signal does. Here they get SIGTERM first, write a
+checkpoint and end as Cancelled.
 """
 
 import os
@@ -59,21 +59,14 @@ def _reconcile(only_worker: bool) -> None:
 
 
 def stop(worker: "subprocess.Popen[bytes]", grace: float) -> bool:
-    """Stop the worker, then the flows it started, and kill what is left after the grace period.
-
-    The worker first: as long as it lives, a slot that is free again starts the next run. A flow reports its own end.
+    """Stop the flows that the worker started, killing what is left after the grace period, then the worker.
 
     Returns:
         Whether there was any flow.
     """
+    # Suspended, it starts no run when a slot is free again, and kills none, as its own end would. Flows report theirs.
+    worker.send_signal(signal.SIGSTOP)
     flows = _flows_of(worker.pid)
-    worker.send_signal(signal.SIGINT)
-    deadline = time.monotonic() + _WORKER_SECONDS
-    while worker.poll() is None and time.monotonic() < deadline:
-        flows |= _flows_of(worker.pid)
-        time.sleep(0.1)
-    worker.kill()
-    worker.wait()
     for process in flows:
         _send(process, signal.SIGTERM)
     deadline = time.monotonic() + grace
@@ -81,6 +74,12 @@ def stop(worker: "subprocess.Popen[bytes]", grace: float) -> bool:
         time.sleep(0.1)
     for process in flows:
         _send(process, signal.SIGKILL)
+    for number in (signal.SIGINT, signal.SIGCONT):
+        worker.send_signal(number)
+    try:
+        worker.wait(_WORKER_SECONDS)
+    except subprocess.TimeoutExpired:
+        worker.kill()
     return bool(flows)
 
 

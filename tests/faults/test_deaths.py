@@ -97,9 +97,10 @@ def test_no_attempt_follows_the_last_nor_a_run_that_failed_or_was_cancelled(depl
     deployed.process(last).kill()
     deployed.wait_for_state(last, "Crashed")
     deployed.wait(lambda: len(deployed.flow_runs("pii-resume/main")) > asked, "pii-resume did not start", 120)
-    [told] = deployed.flow_runs("pii-resume/main")[asked:]  # one only: it was not asked about the other two
-    assert told.parameters == {"flow_run_id": str(last)}
-    deployed.wait_for_state(told.id, "Completed")
+    # Not about the other two; more than once about this one where the server repeats what it could not write down.
+    for told in deployed.flow_runs("pii-resume/main")[asked:]:
+        assert told.parameters == {"flow_run_id": str(last)}
+        deployed.wait_for_state(told.id, "Completed")
     assert {run.id for run in deployed.flow_runs() if run.created > began} == {failed, cancelled, last}
     assert deployed.slots() == 0
 
