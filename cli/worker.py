@@ -55,7 +55,7 @@ def _reconcile(only_worker: bool) -> None:
     """Close dead runs in a process of its own, so that what it imports does not stay in memory."""
     command = [sys.executable, "-m", "cli.main", "reconcile", *([_ONLY_WORKER] if only_worker else [])]
     if subprocess.run(command, check=False).returncode:
-        print("worker: runs that died were not looked for, see above; the worker starts all the same", flush=True)
+        print("worker: runs that died could not be looked for; see above", flush=True)
 
 
 def stop(worker: "subprocess.Popen[bytes]", grace: float) -> bool:
