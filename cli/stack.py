@@ -22,7 +22,7 @@ PREFECT_PORT = int(os.environ.get("PREFECT_PORT", "4200"))
 MLFLOW_PORT = int(os.environ.get("MLFLOW_PORT", "5000"))
 WORK_POOL = "gpu"
 _START_SECONDS = 120
-_STOP_SECONDS = 60  # more than the worker gives its runs to write a checkpoint
+_STOP_SECONDS = 75  # more than the worker takes: its own end, the grace of its runs, a look for what reported nothing
 _BIN = Path(sys.executable).parent
 
 console = Console(highlight=False)

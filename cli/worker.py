@@ -3,8 +3,8 @@
 When it starts, runs whose process is gone end as what happened, and free their slot. With `--only-worker`, which says
 that no other host runs flows of this server, these are all that have no process here.
 
-Prefect's own worker waits on SIGTERM for its runs to end by themselves, which takes hours; what sent the signal kills
-everything long before. Here the runs get the SIGTERM, write a checkpoint, end as Cancelled, and the worker follows.
+Told to stop, Prefect's own worker kills its runs, or what sent the signal does. Here they get SIGTERM first, write a
+checkpoint and end as Cancelled.
 """
 
 import os
@@ -46,8 +46,8 @@ def run_worker(arguments: list[str]) -> int:
     except _StopError:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
-        if worker is not None:
-            stop(worker, GRACE_SECONDS)
+        if worker is not None and stop(worker, GRACE_SECONDS):
+            _reconcile(_ONLY_WORKER in arguments)  # one that was killed, or stopped before it began, reported nothing
         return 0
 
 
@@ -55,39 +55,39 @@ def _reconcile(only_worker: bool) -> None:
     """Close dead runs in a process of its own, so that what it imports does not stay in memory."""
     command = [sys.executable, "-m", "cli.main", "reconcile", *([_ONLY_WORKER] if only_worker else [])]
     if subprocess.run(command, check=False).returncode:
-        print("worker: runs that died were not looked for, see above; the worker starts all the same", flush=True)
+        print("worker: runs that died could not be looked for; see above", flush=True)
 
 
-def stop(worker: "subprocess.Popen[bytes]", grace: float) -> None:
-    """Stop the worker's flow processes, then the worker; what is left after the grace period is killed."""
-    told: dict[int, psutil.Process] = {}
+def stop(worker: "subprocess.Popen[bytes]", grace: float) -> bool:
+    """Stop the flows that the worker started, killing what is left after the grace period, then the worker.
+
+    Returns:
+        Whether there was any flow.
+    """
+    # Suspended, it starts no run when a slot is free again, and kills none, as its own end would. Flows report theirs.
+    worker.send_signal(signal.SIGSTOP)
+    flows = _flows_of(worker.pid)
+    for process in flows:
+        _send(process, signal.SIGTERM)
     deadline = time.monotonic() + grace
-    while (running := _tell_flows(worker.pid, told)) and time.monotonic() < deadline:
-        psutil.wait_procs(running, timeout=0.5)  # a slot that is free again may start the next run meanwhile
-    for process in told.values():
+    while time.monotonic() < deadline and any(map(runs_a_flow, flows)):
+        time.sleep(0.1)
+    for process in flows:
         _send(process, signal.SIGKILL)
-    time.sleep(0.5)  # the worker sees its runs end, and reports what they did not
-    descendants = psutil.Process(worker.pid).children(recursive=True) if worker.poll() is None else []
-    worker.send_signal(signal.SIGINT)
+    for number in (signal.SIGINT, signal.SIGCONT):
+        worker.send_signal(number)
     try:
         worker.wait(_WORKER_SECONDS)
     except subprocess.TimeoutExpired:
         worker.kill()
-    for process in psutil.wait_procs(descendants, timeout=0.1)[1]:
-        _send(process, signal.SIGKILL)
+    return bool(flows)
 
 
-def _tell_flows(worker: int, told: dict[int, psutil.Process]) -> list[psutil.Process]:
-    """Send SIGTERM to each flow process, once, for a second would cost the checkpoint; return those that live."""
+def _flows_of(worker: int) -> set[psutil.Process]:
     try:
-        descendants = psutil.Process(worker).children(recursive=True)
+        return {each for each in psutil.Process(worker).children(recursive=True) if runs_a_flow(each)}
     except psutil.NoSuchProcess:
-        descendants = []
-    for process in descendants:
-        if process.pid not in told and runs_a_flow(process):
-            told[process.pid] = process
-            _send(process, signal.SIGTERM)
-    return [each for each in told.values() if each.is_running() and runs_a_flow(each)]
+        return set()
 
 
 def _send(process: psutil.Process, number: int) -> None:

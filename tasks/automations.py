@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect.client.orchestration import get_client
 from prefect.events.actions import ChangeFlowRunState, RunDeployment
-from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.states import StateType
 
@@ -31,16 +31,22 @@ def ensure_automations() -> None:
         silent = timedelta(seconds=float(os.environ.get("PII_FINETUNE_SILENT_SECONDS", "180")))
         for automation in (_silent(silent), _resume(resumer)):
             existing = client.read_automations_by_name(automation.name)
-            if existing:
-                client.update_automation(existing[0].id, automation)
-            else:
+            if not existing:
                 client.create_automation(automation)
+            elif not _is_as(existing[0], automation):  # an update forgets which runs have fallen silent
+                client.update_automation(existing[0].id, automation)
 
 
 def missing_automations() -> list[str]:
     """Return the names of those that are not there, or not enabled."""
     with get_client(sync_client=True) as client:
         return [name for name in NAMES if not any(each.enabled for each in client.read_automations_by_name(name))]
+
+
+def _is_as(existing: Automation, wanted: AutomationCore) -> bool:
+    """Whether there is nothing to update; the server fills in defaults and ids."""
+    parts = {"description", "enabled", "trigger", "actions"}
+    return existing.model_dump(include=parts) == wanted.model_dump(include=parts)
 
 
 def _silent(within: timedelta) -> AutomationCore:
@@ -75,7 +81,7 @@ def _resume(resumer: Any) -> AutomationCore:
             posture=Posture.Reactive,
             match=ResourceSpecification(_RUN),
             match_related=ResourceSpecification(
-                {"prefect.resource.role": "flow", "prefect.resource.name": "pii-finetune"}
+                {"prefect.resource.role": "flow", "prefect.resource.name": ["pii-finetune", "pii-resume"]}
             ),
             for_each={"prefect.resource.id"},
             expect={"prefect.flow-run.Crashed"},

@@ -22,7 +22,7 @@ class FlowProcesses:
 
 
 def runs_a_flow(process: psutil.Process) -> bool:
-    """Return whether the process is one in which a flow runs, or will at once."""
+    """Return whether the process lives and is one in which a flow runs, or will at once; a zombie has no arguments."""
     try:
         return any(argument in _MODULES for argument in process.cmdline())
     except psutil.Error:

@@ -2,7 +2,7 @@
 
 import logging
 
-from prefect.exceptions import MissingContextError
+from prefect.exceptions import CancelledRun, MissingContextError
 from prefect.logging import get_run_logger
 
 from pii_finetune.errors import PiiFinetuneError
@@ -12,7 +12,10 @@ class _WithoutTraceback(logging.Filter):
     """What we raise on purpose is told by its message; a traceback through our code would only bury it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], PiiFinetuneError):
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, CancelledRun):
+            return False  # Prefect's own word for a flow that ended as Cancelled, which is said already
+        if isinstance(error, PiiFinetuneError):
             record.exc_info = None
             record.exc_text = None
         return True

@@ -16,6 +16,7 @@ from prefect.logging import get_run_logger
 from tasks.flow_processes import find_flow_processes
 
 _TAG = "resume-attempt:"
+_MOST_FOLLOWED = 3  # a host on which not even this can run needs a person
 
 
 @task(name="schedule the next attempt")
@@ -26,12 +27,14 @@ def schedule_next(flow_run_id: UUID) -> UUID | None:
     twice as long as the one before. Told twice of one crash, it schedules one run.
     """
     logger = get_run_logger()
-    with get_client(sync_client=True) as client:
-        crashed = client.read_flow_run(flow_run_id)
+    crashed = _meant(flow_run_id)
     attempt = _attempt_of(crashed) + 1
     most = int(os.environ.get("PII_FINETUNE_RESUME_ATTEMPTS", "3"))
     if crashed.state is None or not crashed.state.is_crashed():
         logger.info("%s is not crashed (any more): nothing to resume", crashed.name)
+        return None
+    if "flow_run_id" in crashed.parameters:
+        logger.warning("pii-resume itself crashed %d times in a row: mend its host, then start the run", _MOST_FOLLOWED)
         return None
     if crashed.deployment_id is None:
         logger.info("%s was started by hand, without a deployment: start it again to resume it", crashed.name)
@@ -49,13 +52,24 @@ def schedule_next(flow_run_id: UUID) -> UUID | None:
         crashed.deployment_id,
         parameters=crashed.parameters,
         scheduled_time=datetime.now(UTC) + delay,
-        idempotency_key=f"resume:{flow_run_id}",
+        idempotency_key=f"resume:{crashed.id}",
         timeout=0,
         as_subflow=False,
         tags=[*tags, f"{_TAG}{attempt}"],
     )
     logger.info("%s crashed: attempt %d of %d, %s, starts in %s", crashed.name, attempt, most, started.name, delay)
     return started.id
+
+
+def _meant(flow_run_id: UUID) -> FlowRun:
+    """Return the training that crashed; if it is a run of this very flow that did, the one that this was told of."""
+    with get_client(sync_client=True) as client:
+        crashed = client.read_flow_run(flow_run_id)
+        for _ in range(_MOST_FOLLOWED):
+            if "flow_run_id" not in crashed.parameters:
+                break
+            crashed = client.read_flow_run(UUID(str(crashed.parameters["flow_run_id"])))
+    return crashed
 
 
 def delay_before(attempt: int) -> timedelta:

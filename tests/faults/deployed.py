@@ -23,7 +23,6 @@ SHORTENED = {
     "PREFECT_WORKER_QUERY_SECONDS": "2",
     "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "3",
     "PII_FINETUNE_RESUME_DELAY_SECONDS": "1",
-    "PII_FINETUNE_SILENT_SECONDS": "40",  # Prefect beats every 30 s and no faster
     "OMP_WAIT_POLICY": "passive",
     "OMP_NUM_THREADS": "1",
     "PYTHONUNBUFFERED": "1",  # as in the image
@@ -90,9 +89,20 @@ class Deployed:
         for pid in family:
             os.killpg(pid, signal.SIGKILL)
         part.wait(60)
+        self.stack._processes.remove((name, part))
+
+    def restart_prefect(self):
+        """Start it again as the first part, which a stop ends last."""
+        self.stack.start_prefect()
+        self.stack._processes.insert(0, self.stack._processes.pop())
+        self.stack.wait_for_prefect()
+
+    def crash_after_silence_of(self, seconds):
+        self.stack._environment["PII_FINETUNE_SILENT_SECONDS"] = str(seconds)
+        self.stack._run("cli.main", "automate")
 
     def ensure_worker(self):
-        if self.part("worker").poll() is not None:
+        if "worker" not in dict(self.stack._processes) or self.part("worker").poll() is not None:
             self.stack.start_worker()
 
     # Runs in Prefect
@@ -127,12 +137,12 @@ class Deployed:
 
         return self.wait(state, f"run {run_id} is none of {names}", seconds)
 
-    def wait_for_attempt(self, number, after, seconds=200):
-        """Wait for the run that is the attempt of this number at resuming, and was made after that moment."""
-        tag = f"resume-attempt:{number}"
+    def wait_for_next(self, run_id, seconds=200):
+        """Wait for the run that resumes this one."""
+        key = f"resume:{run_id}"
         return self.wait(
-            lambda: next((run for run in self.flow_runs() if tag in run.tags and run.created > after), None),
-            f"no {tag}",
+            lambda: next((run for run in self.flow_runs() if run.idempotency_key == key), None),
+            f"nothing resumes {run_id}",
             seconds,
         )
 

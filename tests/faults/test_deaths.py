@@ -58,14 +58,13 @@ def test_a_run_outlives_its_worker_and_a_new_worker_starts_the_next(deployed):
 
 def test_a_killed_training_is_resumed_by_itself_after_growing_delays_and_promoted_once(deployed):
     # Fault 1.
-    began = now()
     first = deployed.run(seed=1)
     sft = deployed.wait_for_step(first, 20)
     deployed.process(first).kill()
     killed = time.monotonic()
     deployed.wait_for_state(first, "Crashed")
     tell("flow process killed, run Crashed", time.monotonic() - killed)
-    second = deployed.wait_for_attempt(1, began)
+    second = deployed.wait_for_next(first)
     tell("flow process killed, next attempt scheduled", time.monotonic() - killed)
 
     deployed.wait_for_state(second.id, "Running")
@@ -73,7 +72,7 @@ def test_a_killed_training_is_resumed_by_itself_after_growing_delays_and_promote
     deployed.wait_for_step(second.id, max(deployed.steps(sft)) + 5)
     tell("flow process killed, trains past where it was", time.monotonic() - killed)
     deployed.process(second.id).kill()
-    third = deployed.wait_for_attempt(2, began)
+    third = deployed.wait_for_next(second.id)
     deployed.wait_for_state(third.id, "Completed")
 
     for attempt, delay in ((second, 1), (third, 2)):
@@ -98,16 +97,17 @@ def test_no_attempt_follows_the_last_nor_a_run_that_failed_or_was_cancelled(depl
     deployed.process(last).kill()
     deployed.wait_for_state(last, "Crashed")
     deployed.wait(lambda: len(deployed.flow_runs("pii-resume/main")) > asked, "pii-resume did not start", 120)
-    [told] = deployed.flow_runs("pii-resume/main")[asked:]  # one only: it was not asked about the other two
-    assert told.parameters == {"flow_run_id": str(last)}
-    deployed.wait_for_state(told.id, "Completed")
+    # Not about the other two; more than once about this one where the server repeats what it could not write down.
+    for told in deployed.flow_runs("pii-resume/main")[asked:]:
+        assert told.parameters == {"flow_run_id": str(last)}
+        deployed.wait_for_state(told.id, "Completed")
     assert {run.id for run in deployed.flow_runs() if run.created > began} == {failed, cancelled, last}
     assert deployed.slots() == 0
 
 
 def test_a_dead_host_is_noticed_by_silence_or_by_its_next_worker_and_the_runs_go_on(deployed):
-    # Fault 3, without a worker: heartbeats end.
-    began = now()
+    # Fault 3, without a worker: heartbeats, which Prefect sends every 30 s and no faster, end.
+    deployed.crash_after_silence_of(40)
     first = deployed.run(seed=5)
     sft = deployed.wait_for_step(first, 20)
     deployed.kill("worker")
@@ -118,10 +118,12 @@ def test_a_dead_host_is_noticed_by_silence_or_by_its_next_worker_and_the_runs_go
     assert deployed.slots() == 0
     assert [run.info.status for run in (*deployed.runs(first), *deployed.runs(first, "sft"))] == ["RUNNING"] * 2
 
+    deployed.crash_after_silence_of(180)
+
     # A new worker ends what MLflow has of it, and resumes it.
     deployed.ensure_worker()
     deployed.wait(lambda: "now KILLED" in deployed.log.read_text(), "the reconciler did not close the MLflow run", 120)
-    second = deployed.wait_for_attempt(1, began)
+    second = deployed.wait_for_next(first)
     deployed.wait_for_step(second.id, max(deployed.steps(sft)) + 5)
 
     # The host dies again and is back at once.
@@ -132,14 +134,13 @@ def test_a_dead_host_is_noticed_by_silence_or_by_its_next_worker_and_the_runs_go
     deployed.wait_for_state(second.id, "Crashed", seconds=120)
     tell("worker started after a death, Crashed by the reconciler", time.monotonic() - started)
     assert "nobody saw it end" in deployed.client.read_flow_run(second.id).state.message
-    third = deployed.wait_for_attempt(2, began)
+    third = deployed.wait_for_next(second.id)
     deployed.wait_for_state(third.id, "Completed")
     _, same = assert_whole(deployed, [first, second.id, third.id])
     assert same.info.run_id == sft.info.run_id
 
 
 def test_a_death_before_the_first_heartbeat_is_closed_by_the_next_worker(deployed):
-    began = now()
     run = deployed.run(seed=6)
     starting = deployed.wait(lambda: deployed.process(run), "no process", 120)
     deployed.kill("worker")
@@ -150,7 +151,7 @@ def test_a_death_before_the_first_heartbeat_is_closed_by_the_next_worker(deploye
     started = time.monotonic()
     deployed.wait_for_state(run, "Crashed", seconds=120)
     tell("worker started, Pending run Crashed", time.monotonic() - started)
-    second = deployed.wait_for_attempt(1, began)
+    second = deployed.wait_for_next(run)
     deployed.wait_for_state(second.id, "Running")
     deployed.cancel(second.id)
     deployed.wait_for_state(second.id, "Cancelled")
@@ -159,14 +160,13 @@ def test_a_death_before_the_first_heartbeat_is_closed_by_the_next_worker(deploye
 
 def test_a_run_that_is_called_crashed_while_it_lives_is_stopped_with_a_checkpoint_and_resumed(deployed):
     # What the automation on silence does when Prefect was away from the run for too long.
-    began = now()
     first = deployed.run(seed=7)
     sft = deployed.wait_for_step(first, 20)
     flow = deployed.process(first)
     deployed.call_crashed(first)
     flow.wait(120)
     reached = max(deployed.steps(sft))
-    second = deployed.wait_for_attempt(1, began)
+    second = deployed.wait_for_next(first)
     deployed.wait_for_state(second.id, "Completed")
     assert reached < 150
     _, same = assert_whole(deployed, [first, second.id])
@@ -212,8 +212,7 @@ def test_a_run_outlives_the_death_of_prefects_server(deployed):
     killed = time.monotonic()
     deployed.kill("prefect")
     time.sleep(30)  # the fault itself: half a minute without a server
-    deployed.stack.start_prefect()
-    deployed.stack.wait_for_prefect()
+    deployed.restart_prefect()
     tell("Prefect's server killed, answers again", time.monotonic() - killed)
     assert deployed.slots() == 1
     ended = deployed.wait_for_state(run, "Completed", seconds=1500)

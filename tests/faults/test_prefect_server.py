@@ -82,11 +82,22 @@ def test_the_doctor_names_what_a_server_lacks_and_what_mends_it(bare, client, de
     assert (worker.level, worker.found) == ("green", "online: there")
 
 
-def test_an_automation_that_was_switched_off_is_missed_and_making_them_twice_makes_no_more(client, deployment):
+def triggers(client):
+    return {each["trigger"]["id"] for each in client.request("POST", "/automations/filter", json={}).json()}
+
+
+def test_making_the_automations_again_keeps_what_they_know_and_one_that_was_switched_off_is_missed(
+    client, deployment, monkeypatch
+):
     ensure_automations()
+    before = triggers(client)
     ensure_automations()
+    assert triggers(client) == before  # with another one, the silence of a run would begin anew, or never
+    monkeypatch.setenv("PII_FINETUNE_SILENT_SECONDS", "240")
+    ensure_automations()
+    assert len(triggers(client)) == 2
+    assert len(triggers(client) - before) == 1
     assert missing_automations() == []
-    assert len(client.read_automations()) == 2
     client.pause_automation(client.read_automations()[0].id)
     assert len(missing_automations()) == 1
 
@@ -113,6 +124,18 @@ def test_a_crash_told_twice_makes_one_attempt_with_the_same_parameters_and_the_t
     assert {"mine", "resume-attempt:3"} <= set(attempt.tags)
     assert attempt.state.is_scheduled()
     assert resume(crashed(client, deployment, "resume-attempt:3").id) is None
+
+
+def test_a_crash_of_the_run_that_schedules_attempts_is_as_good_as_the_crash_it_was_told_of(client, deployment):
+    run = crashed(client, deployment)
+    resumer = client.read_deployment_by_name("pii-resume/main").id
+    told = client.create_flow_run_from_deployment(resumer, parameters={"flow_run_id": str(run.id)})
+    started = resume(told.id)
+    assert client.read_flow_run(started).idempotency_key == f"resume:{run.id}"
+    for _ in range(4):
+        told = client.create_flow_run_from_deployment(resumer, parameters={"flow_run_id": str(told.id)})
+        client.set_flow_run_state(told.id, Crashed())
+    assert resume(told.id) is None  # in a row so long there is no use in one more
 
 
 def test_a_run_that_is_not_crashed_is_not_resumed(client, deployment):
