@@ -1,10 +1,12 @@
 """Fault 6: MLflow out of reach. A real server, behind a proxy that breaks what passes."""
 
 import json
+import sqlite3
 import threading
 import time
 from itertools import pairwise
 
+import httpx
 import mlflow
 import pytest
 from mlflow import MlflowClient
@@ -13,7 +15,7 @@ from tcp_proxy import TcpProxy
 
 from pii_finetune.config import TrackingConfig
 from pii_finetune.errors import TrackingUnreachableError
-from pii_finetune.patience import patience
+from pii_finetune.patience import patience, patiently
 from pii_finetune.profiles import embedded
 from pii_finetune.telemetry import MetricSender, sending_metrics
 from pii_finetune.tracking import close_run, open_run, stage_run
@@ -178,6 +180,29 @@ def test_an_error_in_a_stage_is_what_surfaces_when_mlflow_is_away_too(client, pr
     assert client.get_run(run.run_id).info.status == "FAILED"
 
 
+@pytest.mark.faults
+def test_a_database_that_somebody_locks_is_waited_for(tmp_path, caplog):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    run_id = client.create_run(client.create_experiment("one")).info.run_id
+    other = sqlite3.connect(tmp_path / "mlflow.db", check_same_thread=False, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    waits = []
+
+    def set_tag():
+        waits.append(1)
+        if len(waits) == 2:  # once was not enough
+            threading.Timer(1, other.execute, ["ROLLBACK"]).start()
+        client.set_tag(run_id, "told", "yes")
+
+    with patience(QUICK):
+        patiently(set_tag)
+    assert len(waits) > 1
+    assert client.get_run(run_id).data.tags["told"] == "yes"
+    assert "cannot be reached" in caplog.text
+    other.close()
+
+
 # -- whole runs --------------------------------------------------------------------------------------------------------
 
 SETTINGS = ["--set", "tracking.request_timeout_seconds=3", "--set", "tracking.patience_seconds=35"]
@@ -327,6 +352,8 @@ def test_prefect_away_in_sft_and_at_the_end_holds_no_step_up_and_the_run_complet
         proxy.restore()
         assert process.wait(400) == 0, runs.said()[-4000:]
         proxy.close()
+        [flow_run] = httpx.post(f"http://127.0.0.1:{port}/api/flow_runs/filter", json={}).json()
+        assert flow_run["state_type"] == "COMPLETED"
         assert runs.steps(sft) == SFT_STEPS
         assert runs.steps(dpo) == DPO_STEPS
         points = runs.client.get_metric_history(sft.info.run_id, "loss")

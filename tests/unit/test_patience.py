@@ -1,11 +1,7 @@
 import os
-import sqlite3
-import threading
 
-import mlflow
 import pytest
 import requests
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, TEMPORARILY_UNAVAILABLE
 
@@ -88,28 +84,3 @@ def test_requests_are_short_and_sent_once_within_a_run_only(monkeypatch):
         assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
-
-
-@pytest.mark.slow
-def test_a_database_that_somebody_locks_is_waited_for(tmp_path, caplog):
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    client = MlflowClient(uri)
-    run_id = client.create_run(client.create_experiment("one")).info.run_id
-    mlflow.set_tracking_uri(uri)
-    other = sqlite3.connect(tmp_path / "mlflow.db", check_same_thread=False, isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    waits = []
-
-    def set_tag():
-        waits.append(1)
-        if len(waits) == 2:  # once was not enough
-            threading.Timer(1, other.execute, ["ROLLBACK"]).start()
-        client.set_tag(run_id, "told", "yes")
-
-    with patience(SHORT):
-        patiently(set_tag)
-    mlflow.set_tracking_uri(None)
-    assert len(waits) > 1
-    assert client.get_run(run_id).data.tags["told"] == "yes"
-    assert "cannot be reached" in caplog.text
-    other.close()
