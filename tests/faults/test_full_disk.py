@@ -172,9 +172,9 @@ def test_a_full_disk_under_mlflow_ends_the_run_in_one_line_that_names_it(runs, m
     assert process.wait(500) == 1
     said = runs.said()
     [told] = [line for line in said.splitlines() if line.startswith("Failed: ")]
-    assert "what MLflow keeps of run" in told
-    assert "could not be written to" in said
-    assert str(disk) in said
+    # What comes first: the figures of the training, which wait in a spool, or anything else.
+    assert str(disk) in told
+    assert "disk is full" in said
     assert "Traceback" not in said
     ballast.unlink()
     subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
