@@ -11,7 +11,7 @@ TORCH   := $(shell grep '^torch==' requirements.lock)
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install run test faults check up data base fair-play bench bench-gpu fuzz clean
+.PHONY: help install run test faults soak check up data base fair-play bench bench-gpu fuzz clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -34,11 +34,14 @@ endif
 run: $(INSTALLED) ## the whole flow on the shipped workbook: minutes on two cores, no GPU (ARGS='--profile seed' for others)
 	$(BIN)/pii-finetune run $(ARGS)
 
-test: $(INSTALLED) ## all tests that run without a GPU
-	$(BIN)/python -m pytest $(ARGS)
+test: $(INSTALLED) ## all tests that run without a GPU, but the longest of `make faults`
+	$(BIN)/python -m pytest -m "not faults" $(ARGS)
 
-faults: $(INSTALLED) ## processes killed, stopped and started twice: only the tests of docs/faults.md
+faults: $(INSTALLED) ## the tests of docs/faults.md, all of them: processes and servers killed, disks full
 	$(BIN)/python -m pytest tests/faults tests/integration/test_checkpoints.py $(ARGS)
+
+soak: $(INSTALLED) ## thirty runs under random kills of processes and servers
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 check: $(INSTALLED) ## lint, format, types, import contracts
 	$(BIN)/ruff check .
