@@ -1,3 +1,4 @@
+import logging
 import os
 import random
 
@@ -22,6 +23,12 @@ def _no_server_of_the_user(monkeypatch):
     """No test writes to the servers, or the store, of whoever runs it."""
     for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _the_package_log_is_heard(monkeypatch):
+    """A flow that ran in this process keeps the package's log to itself; `caplog` listens at the root."""
+    monkeypatch.setattr(logging.getLogger("pii_finetune"), "propagate", True)
 
 
 @pytest.fixture(scope="session")

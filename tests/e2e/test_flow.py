@@ -155,8 +155,9 @@ def test_a_bad_workbook_fails_the_run_and_leaves_its_mlflow_run_failed(store, tm
     write_workbook([(f"label {n}", "English", "maybe" if n == 3 else "yes", "test") for n in range(30)], path)
     with pytest.raises(BadWorkbookError, match="row 5"):
         finetune("embedded", str(path), QUICK | {"output_dir": str(tmp_path)})
-    runs = MlflowClient().search_runs(["1"])
-    assert [run.info.status for run in runs] == ["FAILED"]
+    runs = MlflowClient().search_runs(["1"], order_by=["attributes.start_time"])
+    assert [run.data.tags.get("stage") for run in runs] == [None, "validate"]
+    assert {run.info.status for run in runs} == {"FAILED"}
     (table,) = artifacts("bad-rows")
     (cell,) = json.loads(table.data)
     assert (cell["row"], cell["column"], cell["found"]) == (5, "sensitive", "'maybe'")
