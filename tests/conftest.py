@@ -27,8 +27,10 @@ def _no_server_of_the_user(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _the_package_log_is_heard(monkeypatch):
-    """A flow that ran in this process keeps the package's log to itself; `caplog` listens at the root."""
-    monkeypatch.setattr(logging.getLogger("pii_finetune"), "propagate", True)
+    """A flow that ran in this process hands the package's log on in its own way; `caplog` listens at the root."""
+    package = logging.getLogger("pii_finetune")
+    monkeypatch.setattr(package, "handlers", [])
+    monkeypatch.setattr(package, "propagate", True)
 
 
 @pytest.fixture(scope="session")

@@ -118,7 +118,7 @@ def test_adapters_in_float32_answer_from_within_the_weights_and_leave_them_as_th
 @pytest.mark.parametrize("check_format", [True, False])
 def test_a_question_that_comes_again_is_asked_once(scorer, monkeypatch, check_format):
     asked, real = [], scorer._ask
-    monkeypatch.setattr(scorer, "_ask", lambda prompts, *given: asked.extend(prompts) or real(prompts, *given))
+    monkeypatch.setattr(scorer, "_ask", lambda prompts, **given: asked.extend(prompts) or real(prompts, **given))
     again = [("first name", "English"), ("FIRST_NAME", "English"), ("firstName", "English"), ("first name", None)]
     scores = scorer.score(again, "sft", check_format)
     assert len(asked) == 2
