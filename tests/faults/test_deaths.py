@@ -56,6 +56,19 @@ def test_a_run_outlives_its_worker_and_a_new_worker_starts_the_next(deployed):
     assert deployed.slots() == 0
 
 
+def test_a_run_outlives_a_worker_that_dies_while_the_run_is_about_to_begin(deployed):
+    begun = len(deployed.log.read_text())
+    run = deployed.run(seed=12)
+    deployed.wait(
+        lambda: "step: outlive_readers" in deployed.log.read_text()[begun:], "its first step was not taken", 120
+    )
+    assert deployed.client.read_flow_run(run).state.is_pending()
+    deployed.kill("worker")
+    deployed.wait_for_state(run, "Completed")
+    assert_whole(deployed, [run])
+    deployed.ensure_worker()
+
+
 def test_a_killed_training_is_resumed_by_itself_after_growing_delays_and_promoted_once(deployed):
     # Fault 1.
     first = deployed.run(seed=1)
