@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import httpx
 import psutil
 
+from tasks.flow_processes import find_flow_processes
+
 ROOT = Path(__file__).resolve().parents[1]
 _BIN = Path(sys.executable).parent
 _START_SECONDS = 240
@@ -124,10 +126,7 @@ class Servers:
 
     def flow_process(self, flow_run_id: object) -> psutil.Process | None:
         """Return the process that runs this flow run, if one does."""
-        for process, environment in _environments():
-            if environment.get("PREFECT__FLOW_RUN_ID") == str(flow_run_id) and _is_engine(process):
-                return process
-        return None
+        return find_flow_processes().by_run.get(str(flow_run_id))
 
     def call(self, *command: str) -> str:
         """Run a program to its end and return what it said; an error if it fails."""
@@ -181,10 +180,6 @@ def _environments() -> Iterator[tuple[psutil.Process, dict[str, str]]]:
         with contextlib.suppress(psutil.Error, OSError):
             if process.status() != psutil.STATUS_ZOMBIE:
                 yield process, process.environ()
-
-
-def _is_engine(process: psutil.Process) -> bool:
-    return any("prefect" in part and "engine" in part for part in _command_of(process))
 
 
 def _command_of(process: psutil.Process) -> list[str]:

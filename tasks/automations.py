@@ -11,25 +11,30 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.states import StateType
 
 SILENT = "pii-finetune: a silent run is crashed"
+UNBEGUN = "pii-finetune: a run that does not begin is crashed"
 RESUME = "pii-finetune: a crashed run is resumed"
-NAMES = (SILENT, RESUME)
+NAMES = (SILENT, UNBEGUN, RESUME)
 RESUMER = "pii-resume/main"
 
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 _ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed")}
+_CLAIMED = "prefect.flow-run.Pending"  # by a worker, which then starts its process
+_BEGUN = {f"prefect.flow-run.{name}" for name in ("Running", "AwaitingConcurrencySlot", "Scheduled", "Cancelling")}
 _RUN: dict[str, Any] = {"prefect.resource.id": "prefect.flow-run.*"}
+_FLOWS = ["pii-finetune", "pii-resume", "pii-score", "pii-watch"]
 
 
 def ensure_automations() -> None:
-    """Create both automations, or update those of these names; the deployments must be there.
+    """Create the automations, or update those of these names; the deployments must be there.
 
-    PII_FINETUNE_SILENT_SECONDS says how long a run may be silent, by default 180. Heartbeats come every 30 s; a server
-    that is away for a minute, and starts again, must not take those that it missed for a death.
+    PII_FINETUNE_SILENT_SECONDS says how long a run may be silent, or claimed by a worker and not begun, by default 180.
+    Heartbeats come every 30 s; a server that is away for a minute, and starts again, must not take those that it missed
+    for a death.
     """
     with get_client(sync_client=True) as client:
         resumer = client.read_deployment_by_name(RESUMER).id
         silent = timedelta(seconds=float(os.environ.get("PII_FINETUNE_SILENT_SECONDS", "180")))
-        for automation in (_silent(silent), _resume(resumer)):
+        for automation in (_silent(silent), _unbegun(silent), _resume(resumer)):
             existing = client.read_automations_by_name(automation.name)
             if not existing:
                 client.create_automation(automation)
@@ -62,15 +67,34 @@ def _silent(within: timedelta) -> AutomationCore:
             threshold=1,
             within=within,
         ),
-        actions=[
-            ChangeFlowRunState(
-                force=False,
-                state=StateType.CRASHED,
-                name="Crashed",
-                message="No heartbeat: the process, or its host, is gone.",
-            )
-        ],
+        actions=[_crash("No heartbeat: the process, or its host, is gone.")],
     )
+
+
+def _unbegun(within: timedelta) -> AutomationCore:
+    return AutomationCore(
+        name=UNBEGUN,
+        description="A worker claimed it and it never began, so it has no heartbeat to miss: its host is gone.",
+        trigger=EventTrigger(
+            posture=Posture.Proactive,
+            match=ResourceSpecification(_RUN),
+            match_related=_of_flows(_FLOWS),
+            for_each={"prefect.resource.id"},
+            after={_CLAIMED},
+            expect={*_BEGUN, *_ENDED},
+            threshold=1,
+            within=within,
+        ),
+        actions=[_crash("It was claimed and did not begin: the process, or its host, is gone.")],
+    )
+
+
+def _crash(message: str) -> ChangeFlowRunState:
+    return ChangeFlowRunState(force=False, state=StateType.CRASHED, name="Crashed", message=message)
+
+
+def _of_flows(names: list[str]) -> ResourceSpecification:
+    return ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": names})
 
 
 def _resume(resumer: Any) -> AutomationCore:
@@ -80,9 +104,7 @@ def _resume(resumer: Any) -> AutomationCore:
         trigger=EventTrigger(
             posture=Posture.Reactive,
             match=ResourceSpecification(_RUN),
-            match_related=ResourceSpecification(
-                {"prefect.resource.role": "flow", "prefect.resource.name": ["pii-finetune", "pii-resume"]}
-            ),
+            match_related=_of_flows(["pii-finetune", "pii-resume"]),
             for_each={"prefect.resource.id"},
             expect={"prefect.flow-run.Crashed"},
             threshold=1,

@@ -60,7 +60,7 @@ def test_a_run_outlives_a_worker_that_dies_while_the_run_is_about_to_begin(deplo
     begun = len(deployed.log.read_text())
     run = deployed.run(seed=12)
     deployed.wait(
-        lambda: "step: outlive_readers" in deployed.log.read_text()[begun:], "its first step was not taken", 120
+        lambda: "deployment steps completed" in deployed.log.read_text()[begun:], "its steps were not taken", 120
     )
     assert deployed.client.read_flow_run(run).state.is_pending()
     deployed.kill("worker")
@@ -169,6 +169,25 @@ def test_a_death_before_the_first_heartbeat_is_closed_by_the_next_worker(deploye
     deployed.cancel(second.id)
     deployed.wait_for_state(second.id, "Cancelled")
     assert deployed.slots() == 0
+
+
+def test_a_death_before_the_run_begins_is_noticed_without_any_worker(deployed):
+    deployed.crash_after_silence_of(20)
+    run = deployed.run(seed=14)
+    starting = deployed.wait(lambda: deployed.process(run), "no process", 120)
+    deployed.kill("worker")
+    starting.kill()
+    killed = time.monotonic()
+    assert deployed.client.read_flow_run(run).state.is_pending()
+    deployed.wait_for_state(run, "Crashed", seconds=200)
+    tell("host died with a Pending run, Crashed after 20 s without a beginning", time.monotonic() - killed)
+    assert deployed.slots() == 0
+    deployed.crash_after_silence_of(180)
+    deployed.ensure_worker()
+    second = deployed.wait_for_next(run)
+    deployed.wait_for_state(second.id, "Running")
+    deployed.cancel(second.id)
+    deployed.wait_for_state(second.id, "Cancelled")
 
 
 def test_a_run_that_is_called_crashed_while_it_lives_is_stopped_with_a_checkpoint_and_resumed(deployed):

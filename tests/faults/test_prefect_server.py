@@ -95,8 +95,8 @@ def test_making_the_automations_again_keeps_what_they_know_and_one_that_was_swit
     assert triggers(client) == before  # with another one, the silence of a run would begin anew, or never
     monkeypatch.setenv("PII_FINETUNE_SILENT_SECONDS", "240")
     ensure_automations()
-    assert len(triggers(client)) == 2
-    assert len(triggers(client) - before) == 1
+    assert len(triggers(client)) == 3
+    assert len(triggers(client) - before) == 2
     assert missing_automations() == []
     client.pause_automation(client.read_automations()[0].id)
     assert len(missing_automations()) == 1
