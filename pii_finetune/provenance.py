@@ -13,9 +13,9 @@ from pii_finetune.gate import Decision
 from pii_finetune.intervals import Interval
 from pii_finetune.metrics import Metrics
 from pii_finetune.model_card import CardFacts, Figure, GateRow
-from pii_finetune.overrides import flatten
 from pii_finetune.plots import NAMES
 from pii_finetune.records import Record
+from pii_finetune.setup import describe_settings
 from pii_finetune.splits import Splits
 from pii_finetune.tracking import TrackedRun, git_commit
 from pii_finetune.validation import ValidationReport
@@ -55,11 +55,6 @@ def describe_origin(config: RunConfig, run: TrackedRun, tags: Mapping[str, str])
     }
 
 
-def describe_recipe(config: RunConfig) -> dict[str, str]:
-    """Return every setting by its path."""
-    return {path: str(value) for path, value in flatten(config).items()}
-
-
 def card_facts(
     model_name: str,
     stage: str,
@@ -73,7 +68,7 @@ def card_facts(
 ) -> CardFacts:
     """Return what the card of one adapter of a run says; `stage` is its name in the evaluation."""
     base = identify(config.base)
-    recipe = {path: value for path, value in describe_recipe(config).items() if path.startswith(_RECIPE)}
+    recipe = {path: value for path, value in describe_settings(config).items() if path.startswith(_RECIPE)}
     return CardFacts(
         model_name=model_name,
         model_uri=f"models:/{model_name}/Production",

@@ -12,6 +12,7 @@ from pii_finetune.hub_dataset import is_hub_dataset
 from pii_finetune.overrides import apply_overrides, flatten
 from pii_finetune.paths import resolve
 from pii_finetune.profiles import PROFILES
+from pii_finetune.remote_file import shown_source
 from pii_finetune.source_mark import source_mark
 
 
@@ -62,6 +63,11 @@ def configure_run(profile: str, data: str | None, overrides: Mapping[str, Any]) 
     _require_optimizers(config)
     base_model.require_lora_targets(config.base, config.lora)
     return config
+
+
+def describe_settings(config: RunConfig) -> dict[str, str]:
+    """Return every setting by its path, as a page may show it: a URL without the query that signs it or a password."""
+    return {path: shown_source(str(value)) for path, value in flatten(config).items()}
 
 
 def changed_rules(config: RunConfig) -> dict[str, str]:

@@ -21,12 +21,12 @@ from mlflow.exceptions import MlflowException
 from pii_finetune.config import RunConfig
 from pii_finetune.disk import told_if_full
 from pii_finetune.errors import RunInProgressError, TrainingStoppedError
-from pii_finetune.overrides import flatten
 from pii_finetune.own_process import may_live, own_process
 from pii_finetune.paths import ROOT
 from pii_finetune.patience import patiently, reason_of
 from pii_finetune.records import Record
 from pii_finetune.result_log import log_numbers
+from pii_finetune.setup import describe_settings
 from pii_finetune.tracking_server import DEFAULT_STORE, with_driver
 
 _LOGGER = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def open_run(config: RunConfig, tags: Mapping[str, str], key: str | None = None)
     run = TrackedRun(found.info.run_id, experiment_id)
     with parent_run(run):
         patiently(mlflow.set_tags, all_tags)
-        patiently(mlflow.log_params, {path: str(value) for path, value in flatten(config).items()})
+        patiently(mlflow.log_params, describe_settings(config))
     return run
 
 
@@ -113,7 +113,7 @@ def finished_run(config: RunConfig, fingerprint: str) -> str | None:
     experiment = client.get_experiment_by_name(config.tracking.experiment)
     if experiment is None:
         return None
-    settings = {path: str(value) for path, value in flatten(config).items()}
+    settings = describe_settings(config)
     for run in client.search_runs(
         [experiment.experiment_id],
         f"attributes.status = 'FINISHED' and tags.profile = '{config.profile}'",

@@ -14,11 +14,11 @@ from pii_finetune.gate import Decision, decide
 from pii_finetune.model_card import render_model_card
 from pii_finetune.model_folder import write_model_folder
 from pii_finetune.patience import patiently
-from pii_finetune.provenance import card_facts, describe_data, describe_origin, describe_recipe
+from pii_finetune.provenance import card_facts, describe_data, describe_origin
 from pii_finetune.registry import DPO_MODEL, MODEL_KEY, SFT_MODEL, promote_pair, register, version_of_key
 from pii_finetune.result_log import log_numbers
 from pii_finetune.run_report import RunFacts, render_run_report
-from pii_finetune.setup import changed_rules
+from pii_finetune.setup import changed_rules, describe_settings
 from pii_finetune.splits import Splits
 from pii_finetune.stage_keys import dpo_key, model_key, sft_key
 from pii_finetune.tracking import TrackedRun, parent_run
@@ -85,7 +85,7 @@ def write_report(
         calibration=evaluated.calibrations["dpo"],
         data=describe_data(workbook, splits),
         provenance=_origin(config, run),
-        recipe=describe_recipe(config),
+        recipe=describe_settings(config),
         changed_rules=changed_rules(config),
         data_is_newest=data_is_newest,
     )

@@ -5,7 +5,7 @@ import torch
 
 from pii_finetune.errors import BadConfigError, BadWorkbookError, MissingDeviceError
 from pii_finetune.profiles import embedded
-from pii_finetune.setup import build_config, changed_rules, configure_run
+from pii_finetune.setup import build_config, changed_rules, configure_run, describe_settings
 
 
 def test_without_wishes_the_profile_is_the_config():
@@ -15,6 +15,14 @@ def test_without_wishes_the_profile_is_the_config():
 def test_the_workbook_and_settings_of_the_user_replace_the_profiles():
     config = build_config("embedded", "/data/own.xlsx", {"lora.r": 4})
     assert (config.data.workbook, config.lora.r) == ("/data/own.xlsx", 4)
+
+
+def test_the_settings_that_others_may_read_hold_neither_a_signature_nor_a_password():
+    config = build_config("embedded", "https://ann:secret@host/labels.xlsx?signature=secret", {})
+    settings = describe_settings(config)
+    assert settings["data.workbook"] == "https://host/labels.xlsx"
+    assert settings["data.unseen"] == embedded().data.unseen
+    assert "secret" not in str(settings)
 
 
 def test_a_workbook_among_the_settings_wins_over_the_data_option():
