@@ -4,31 +4,36 @@ PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 # Where CPU builds of PyTorch are had. Used only on Linux without an NVIDIA GPU, where it saves gigabytes of CUDA packages;
-# without one there (TORCH_INDEX=, or the index out of reach) pip takes the build of the default index.
+# without one there (TORCH_INDEX=, or the index out of reach) pip takes the build of the default index, with CUDA.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 HAS_GPU := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
-TORCH   := $(shell grep '^torch==' requirements.lock)
+LOCKS   := requirements.lock $(addprefix supply_chain/,dev.lock torch.lock torch-cpu.lock)
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Only files of the lock, by their hashes; wheels, so that nothing runs while it is installed.
+LOCKED  := $(PIP) --require-hashes --only-binary :all: --no-deps
 INSTALLED := $(VENV)/.installed
+# Tools that look at the environment from outside it.
+TOOLS   := .tools
 
-.PHONY: help install run test faults soak check up data base fair-play bench bench-gpu fuzz clean
+.PHONY: help install run test faults soak check up data base fair-play bench bench-gpu fuzz clean lock sbom audit
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 install: $(INSTALLED) ## create .venv with exactly the locked versions
 
-$(INSTALLED): requirements.lock pyproject.toml
+$(INSTALLED): $(LOCKS) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "make: $(PYTHON) is not a Python 3.11 or newer; name one with PYTHON=..."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing PyTorch ($(if $(HAS_GPU),CUDA,CPU) build where there is one) ..."
 ifeq ($(HAS_GPU)$(filter Linux,$(shell uname -s)),Linux)
-	$(PIP) $(TORCH) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX) --retries 1) || $(PIP) $(TORCH)
+	$(if $(TORCH_INDEX),$(LOCKED) --requirement supply_chain/torch-cpu.lock --extra-index-url $(TORCH_INDEX) --retries 1 ||) $(LOCKED) --requirement supply_chain/torch.lock
 else
-	$(PIP) $(TORCH)
+	$(LOCKED) --requirement supply_chain/torch.lock
 endif
 	@echo "installing everything else ..."
-	$(PIP) --constraint requirements.lock --editable '.[dev]'
+	$(LOCKED) --requirement requirements.lock --requirement supply_chain/dev.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 run: $(INSTALLED) ## the whole flow on the shipped workbook: minutes on two cores, no GPU (ARGS='--profile seed' for others)
@@ -74,5 +79,19 @@ bench-gpu: $(INSTALLED) ## training and scoring of the seed profile on a GPU (AR
 fuzz: $(INSTALLED) ## read 10,000 mutants of real workbooks: none may crash or hang a reader
 	$(BIN)/python -m benchmarks.fuzz_reader
 
+$(TOOLS)/.installed: supply_chain/tools.lock
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement $<
+	@touch $@
+
+lock: $(TOOLS)/.installed ## write the lock files anew, with hashes (ARGS='--upgrade-package NAME', or '--upgrade')
+	$(TOOLS)/bin/python -m supply_chain.relock $(ARGS)
+
+sbom: $(INSTALLED) $(TOOLS)/.installed ## write what is installed to dist/sbom.cdx.json (CycloneDX)
+	$(TOOLS)/bin/python -m supply_chain.sbom $(BIN)/python dist/sbom.cdx.json
+
+audit: $(TOOLS)/.installed ## look every locked version up among known vulnerabilities (ARGS='--service osv')
+	$(TOOLS)/bin/python -m supply_chain.audit $(ARGS)
+
 clean: ## remove the environment and what runs left behind, but not mlruns/
-	rm -rf $(VENV) outputs .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(TOOLS) dist outputs .pytest_cache .ruff_cache

@@ -13,6 +13,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from pii_finetune.errors import MissingServerError
+from pii_finetune.lock import locked_versions
 from pii_finetune.paths import ROOT
 from pii_finetune.tracking_server import require_server
 
@@ -49,9 +50,8 @@ def _python() -> Check:
 
 
 def _packages() -> Check:
-    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     different, missing, num_found = [], [], 0
-    for name, pinned in (line.split("==", 1) for line in lock if "==" in line):
+    for name, pinned in locked_versions(ROOT).items():
         try:
             installed = version(name).partition("+")[0]
         except PackageNotFoundError:
@@ -98,7 +98,7 @@ def _bitsandbytes() -> Check:
             "bitsandbytes",
             "yellow",
             "not installed",
-            "profiles seed and fast need it: pip install bitsandbytes -c requirements.lock",
+            "profiles seed and fast need it: make install",
         )
     return Check("bitsandbytes", "green", version("bitsandbytes"))
 

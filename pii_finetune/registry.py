@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 import pii_finetune
 from pii_finetune.calibration import Calibration
 from pii_finetune.errors import MissingModelError, PromotionRefusedError, TrackingUnreachableError, UserError
+from pii_finetune.lock import locked_versions
 from pii_finetune.manifest import CALIBRATION, SIGNATURE
 from pii_finetune.paths import ROOT
 from pii_finetune.patience import patiently
@@ -44,7 +45,7 @@ _SERVING_PACKAGES = (
     "numpy",
     "safetensors",
     "scipy",
-    "huggingface_hub",
+    "huggingface-hub",
     "accelerate",
 )
 _VERIFYING_PACKAGES = ("model-signing", "pyopenssl")  # for a signed model
@@ -253,5 +254,4 @@ def require_plain_code(uri: str) -> dict[str, Any]:
 
 
 def _pinned(packages: tuple[str, ...]) -> list[str]:
-    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    return [line for line in lock if line.partition("==")[0].lower() in packages]
+    return [f"{name}=={version}" for name, version in locked_versions(ROOT).items() if name in packages]
