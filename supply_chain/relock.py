@@ -34,8 +34,9 @@ def relock(options: list[str]) -> None:
     _write(DEV, "What developing needs besides.", {name: everything[name] for name in everything.keys() - run.keys()})
     _write(TORCH, "PyTorch of the default index, with CUDA on Linux.", {name: everything[name] for name in torch})
     _lock_cpu_build(_version(everything["torch"]))
-    tools = TOOLS.read_text(encoding="utf-8") if TOOLS.is_file() else ""
-    _write(TOOLS, "Tools of supply_chain/tools.in.", _resolve(["supply_chain/tools.in"], tools, options))
+    # One version of a package wherever it is used: there is less to look up, and pip-audit refuses two.
+    tools = _entries(TOOLS.read_text(encoding="utf-8") if TOOLS.is_file() else "") | everything
+    _write(TOOLS, "Tools of supply_chain/tools.in.", _resolve(["supply_chain/tools.in"], "".join(tools.values()), options))
 
 
 def _resolve(sources: list[str], known: str, options: list[str]) -> dict[str, str]:
@@ -52,7 +53,11 @@ def _resolve(sources: list[str], known: str, options: list[str]) -> dict[str, st
         command += ["--no-config", "--default-index", "https://pypi.org/simple", "--quiet"]
         command += ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-annotate", "--no-header"]
         subprocess.run([*command, *options], cwd=ROOT, input="\n".join(build), text=True, check=True)
-        return {match["name"]: match[0] for match in _ENTRY.finditer(lock.read_text(encoding="utf-8"))}
+        return _entries(lock.read_text(encoding="utf-8"))
+
+
+def _entries(text: str) -> dict[str, str]:
+    return {match["name"]: match[0] for match in _ENTRY.finditer(text)}
 
 
 def _lock_cpu_build(version: str) -> None:
