@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 # Tools that look at the environment from outside it.
 TOOLS   := .tools
 
-.PHONY: help install run test faults soak check up data base fair-play bench bench-gpu fuzz clean lock sbom audit
+.PHONY: help install run test faults soak check up data base fair-play bench bench-gpu fuzz clean lock sbom audit kubernetes-check
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -88,10 +88,14 @@ lock: $(TOOLS)/.installed ## write the lock files anew, with hashes (ARGS='--upg
 	$(TOOLS)/bin/python -m supply_chain.relock $(ARGS)
 
 sbom: $(INSTALLED) $(TOOLS)/.installed ## write what is installed to dist/sbom.cdx.json (CycloneDX)
-	$(TOOLS)/bin/python -m supply_chain.sbom $(BIN)/python dist/sbom.cdx.json
+	mkdir -p dist
+	$(TOOLS)/bin/cyclonedx-py environment --spec-version 1.6 --output-reproducible --mc-type application --pyproject pyproject.toml --output-file dist/sbom.cdx.json $(BIN)/python
 
 audit: $(TOOLS)/.installed ## look every locked version up among known vulnerabilities (ARGS='--service osv')
 	$(TOOLS)/bin/python -m supply_chain.audit $(ARGS)
+
+kubernetes-check: $(TOOLS)/.installed ## hold deploy/kubernetes against the schemas of Kubernetes and Prefect's own worker
+	$(TOOLS)/bin/python deploy/kubernetes/check.py
 
 clean: ## remove the environment and what runs left behind, but not mlruns/
 	rm -rf $(VENV) $(TOOLS) dist outputs .pytest_cache .ruff_cache
