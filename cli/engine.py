@@ -4,10 +4,13 @@ A worker reads what its runs print. Prefect's own command dies of the first line
 itself against that only once it has begun, some seconds after its process.
 """
 
+import os
 import runpy
 
 from pii_finetune.lost_reader import outlive_readers
 
 if __name__ == "__main__":
+    if os.getpgrp() != os.getpid():
+        os.setsid()  # what is sent to the worker's group is not meant for this; Prefect isolates its own command alone
     outlive_readers()
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
