@@ -5,7 +5,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-# Without those of the tools, which are no part of the environment, and of PyTorch's CPU build, which is the same version.
+# Not those of the tools, which are no part of the environment; PyTorch's CPU build is the same version.
 _FILES = ("requirements.lock", "supply_chain/dev.lock", "supply_chain/torch.lock")
 
 

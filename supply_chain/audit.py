@@ -1,7 +1,7 @@
 """Look every locked version up among known vulnerabilities: `make audit`.
 
-Arguments go to pip-audit: `make audit ARGS='-s osv --ignore-vuln PYSEC-2026-1'`. Exit codes: 0 all were looked up and none
-has a known vulnerability, 1 one has, 2 not all could be looked up. pip-audit itself ends with 0 and `No known
+Arguments go to pip-audit: `make audit ARGS='-s osv --ignore-vuln PYSEC-2026-1'`. Exit codes: 0 all were looked up and
+none has a known vulnerability, 1 one has, 2 not all could be looked up. pip-audit itself ends with 0 and `No known
 vulnerabilities found` where its service knows not one of the packages, as a mirror of PyPI does not.
 """
 

@@ -13,7 +13,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = ROOT / "requirements.lock"
-DEV, TORCH, TORCH_CPU, TOOLS = (ROOT / "supply_chain" / f"{name}.lock" for name in ("dev", "torch", "torch-cpu", "tools"))
+DEV, TORCH, TORCH_CPU, TOOLS = (
+    ROOT / "supply_chain" / f"{name}.lock" for name in ("dev", "torch", "torch-cpu", "tools")
+)
 CPU_INDEX = "https://download.pytorch.org/whl/cpu/torch/"
 
 # PyTorch of the default index, and what only that build needs. nvidia-ml-py reads figures of a GPU and is everyone's.
@@ -36,7 +38,9 @@ def relock(options: list[str]) -> None:
     _lock_cpu_build(_version(everything["torch"]))
     # One version of a package wherever it is used: there is less to look up, and pip-audit refuses two.
     tools = _entries(TOOLS.read_text(encoding="utf-8") if TOOLS.is_file() else "") | everything
-    _write(TOOLS, "Tools of supply_chain/tools.in.", _resolve(["supply_chain/tools.in"], "".join(tools.values()), options))
+    _write(
+        TOOLS, "Tools of supply_chain/tools.in.", _resolve(["supply_chain/tools.in"], "".join(tools.values()), options)
+    )
 
 
 def _resolve(sources: list[str], known: str, options: list[str]) -> dict[str, str]:
@@ -61,15 +65,19 @@ def _entries(text: str) -> dict[str, str]:
 
 
 def _lock_cpu_build(version: str) -> None:
-    """Write the hashes of PyTorch's CPU builds for Linux; without its index, what is locked stays if it is this version."""
+    """Write the hashes of PyTorch's CPU builds for Linux; without its index, those of this version stay."""
     try:
         with urllib.request.urlopen(CPU_INDEX, timeout=30) as answer:
             page = answer.read().decode()
     except OSError as error:
         if TORCH_CPU.is_file() and f"torch=={version}+cpu" in TORCH_CPU.read_text(encoding="utf-8"):
-            print(f"make lock: {CPU_INDEX} did not answer ({error}); {TORCH_CPU.name} has this version and stays as it is")
+            print(
+                f"make lock: {CPU_INDEX} did not answer ({error}); {TORCH_CPU.name} has this version and stays as it is"
+            )
             return
-        raise SystemExit(f"make lock: {CPU_INDEX} did not answer ({error}): the hashes of torch {version}+cpu are only there") from None
+        raise SystemExit(
+            f"make lock: {CPU_INDEX} did not answer ({error}): the hashes of torch {version}+cpu are only there"
+        ) from None
     hashes = sorted(set(re.findall(_CPU_WHEEL.format(re.escape(version)), page)))
     if not hashes:
         raise SystemExit(f"make lock: {CPU_INDEX} has no CPU build of torch {version} with a hash")

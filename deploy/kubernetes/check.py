@@ -1,7 +1,7 @@
 """Hold everything in this folder against the schemas of Kubernetes, and the template against Prefect's own worker.
 
-`make kubernetes-check`. Where kubectl is on the PATH, what `kubectl kustomize` makes is looked at too; where helm is, and the
-repository of the charts is known to it (docs/kubernetes.md), what the charts make of the values.
+`make kubernetes-check`. Where kubectl is on the PATH, what `kubectl kustomize` makes is looked at too; where helm is, and
+the repository of the charts is known to it (docs/kubernetes.md), what the charts make of the values.
 """
 
 import asyncio
@@ -37,7 +37,9 @@ def rendered_job(variables: dict[str, Any]) -> dict[str, Any]:
     """Return the job that Prefect's worker makes of the template."""
     template = json.loads((HERE / "base-job-template.json").read_text(encoding="utf-8"))
     # The client is for references to blocks, of which there are none: without one, a server would be started.
-    rendering = KubernetesWorkerJobConfiguration.from_template_and_values(template, variables, client=cast("Any", object()))
+    rendering = KubernetesWorkerJobConfiguration.from_template_and_values(
+        template, variables, client=cast("Any", object())
+    )
     configuration = asyncio.run(rendering)
     configuration.prepare_for_flow_run(FlowRun(id=uuid4(), flow_id=uuid4(), name="a-run"))
     job = configuration.job_manifest
