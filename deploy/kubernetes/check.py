@@ -1,7 +1,7 @@
 """Hold everything in this folder against the schemas of Kubernetes, and the template against Prefect's own worker.
 
-`make kubernetes-check`. Where kubectl is on the PATH, what `kubectl kustomize` makes is looked at too; where helm is, and
-the repository of the charts is known to it (docs/kubernetes.md), what the charts make of the values.
+`make kubernetes-check`. Where kubectl is on the PATH, what `kubectl kustomize` makes is looked at too; where helm is,
+and the repository of the charts is known to it (docs/kubernetes.md), what the charts make of the values.
 """
 
 import asyncio

@@ -19,20 +19,36 @@ prefect --no-prompt work-pool create gpu --type kubernetes --base-job-template /
 prefect --no-prompt deploy --all
 pii-finetune automate
 
-# Its password is made that of the secret, so that a rotated secret needs this job alone.
+# MLflow's user for the runs. Who may do nothing by default is told of a model that is not there that he may not see it, so
+# experiment and models are made here and lent to him: enough to write and to promote, not to delete or to lend on. His
+# password is made that of the secret, so that a rotated secret needs this job alone.
 python - <<'PYTHON'
 import os
 
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.server import get_app_client
 
-users = get_app_client("basic-auth", tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
+EXPERIMENT, MODELS, EDIT = "pii-finetune", ("pii-sft", "pii-dpo"), "EDIT"
+client, users = MlflowClient(), get_app_client("basic-auth", tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
 name, password = os.environ["WORKER_USERNAME"], os.environ["WORKER_PASSWORD"]
-try:
-    users.create_user(name, password)
-except MlflowException as error:
-    if error.error_code != "RESOURCE_ALREADY_EXISTS":
-        raise
-    users.update_user_password(name, password)
-print(f"MLflow knows the user {name}")
+
+
+def unless_there(make, otherwise=lambda: None):
+    try:
+        make()
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        otherwise()
+
+
+unless_there(lambda: users.create_user(name, password), lambda: users.update_user_password(name, password))
+unless_there(lambda: client.create_experiment(EXPERIMENT))
+experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
+users.grant_user_permission(name, "experiment", experiment, EDIT)
+for model in MODELS:
+    unless_there(lambda: client.create_registered_model(model))
+    users.grant_user_permission(name, "registered_model", model, EDIT)
+print(f"MLflow: {name} may edit the experiment {EXPERIMENT} and the models {', '.join(MODELS)}")
 PYTHON

@@ -112,12 +112,12 @@ def test_a_run_is_not_retried_by_kubernetes_and_has_time_for_a_checkpoint():
     assert spec["template"]["spec"]["terminationGracePeriodSeconds"] >= 10 * GRACE_SECONDS
 
 
-def test_a_run_starts_the_engine_and_in_the_pool_that_the_deployments_name():
+def test_a_run_starts_prefects_engine_in_the_pool_that_the_deployments_name():
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
     worker = yaml.safe_load((FOLDER / "prefect-worker.values.yaml").read_text(encoding="utf-8"))["worker"]
     assert {each["work_pool"]["name"] for each in deployments} == {worker["config"]["workPool"]} == {"gpu"}
-    assert {each["work_pool"]["job_variables"]["command"] for each in deployments} == {VARIABLES["command"]["default"]}
-    *_, module = VARIABLES["command"]["default"].split()
+    python, option, module = VARIABLES["command"]["default"].split()
+    assert (python, option) == ("python", "-m")
     assert importlib.util.find_spec(module)
 
 
