@@ -34,6 +34,10 @@ client, users = MlflowClient(), get_app_client("basic-auth", tracking_uri=os.env
 name, password = os.environ["WORKER_USERNAME"], os.environ["WORKER_PASSWORD"]
 
 
+def lend(kind, which):
+    users.grant_user_permission(name, kind, which, EDIT)
+
+
 def unless_there(make, otherwise=lambda: None):
     try:
         make()
@@ -46,9 +50,9 @@ def unless_there(make, otherwise=lambda: None):
 unless_there(lambda: users.create_user(name, password), lambda: users.update_user_password(name, password))
 unless_there(lambda: client.create_experiment(EXPERIMENT))
 experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
-users.grant_user_permission(name, "experiment", experiment, EDIT)
+unless_there(lambda: lend("experiment", experiment))
 for model in MODELS:
     unless_there(lambda: client.create_registered_model(model))
-    users.grant_user_permission(name, "registered_model", model, EDIT)
+    unless_there(lambda: lend("registered_model", model))
 print(f"MLflow: {name} may edit the experiment {EXPERIMENT} and the models {', '.join(MODELS)}")
 PYTHON
