@@ -20,8 +20,9 @@ prefect --no-prompt deploy --all
 pii-finetune automate
 
 # MLflow's user for the runs. Who may do nothing by default is told of a model that is not there that he may not see it, so
-# experiment and models are made here and lent to him: enough to write and to promote, not to delete or to lend on. His
-# password is made that of the secret, so that a rotated secret needs this job alone.
+# experiment and models are made here and lent to him: enough to write and to promote, not to delete or to lend on. Tickets
+# of promotions he must delete, whoever promoted first. His password is made that of the secret, so that a rotated secret
+# needs this job alone.
 python - <<'PYTHON'
 import os
 
@@ -29,13 +30,15 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.server import get_app_client
 
+from pii_finetune.promotion_tickets import LOCK_MODEL
+
 EXPERIMENT, MODELS, EDIT = "pii-finetune", ("pii-sft", "pii-dpo"), "EDIT"
 client, users = MlflowClient(), get_app_client("basic-auth", tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
 name, password = os.environ["WORKER_USERNAME"], os.environ["WORKER_PASSWORD"]
 
 
-def lend(kind, which):
-    users.grant_user_permission(name, kind, which, EDIT)
+def lend(kind, which, permission=EDIT):
+    users.grant_user_permission(name, kind, which, permission)
 
 
 def unless_there(make, otherwise=lambda: None):
@@ -54,5 +57,7 @@ unless_there(lambda: lend("experiment", experiment))
 for model in MODELS:
     unless_there(lambda: client.create_registered_model(model))
     unless_there(lambda: lend("registered_model", model))
+unless_there(lambda: client.create_registered_model(LOCK_MODEL))
+unless_there(lambda: lend("registered_model", LOCK_MODEL, "MANAGE"))
 print(f"MLflow: {name} may edit the experiment {EXPERIMENT} and the models {', '.join(MODELS)}")
 PYTHON
