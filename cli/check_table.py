@@ -7,10 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pii_finetune.doctor import Check
+from pii_finetune.checks import Check
 
 _WORDS = {"green": ("ok", "green"), "yellow": ("note", "yellow"), "red": ("mend", "bold red")}
-_NAME_COLUMNS = 26
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def lines_of(checks: Iterable[Check]) -> list[Line]:
 def print_lines(console: Console, sections: Sequence[tuple[str, Sequence[Line]]]) -> None:
     """Print the sections, one below the other and all in the same columns."""
     rows = [line for _, lines in sections for line in lines]
-    longest = min(max((len(line.name) for line in rows), default=0), _NAME_COLUMNS)
+    longest = min(max((len(line.name) for line in rows), default=0), console.width // 3)
     word = max((len(line.word) for line in rows), default=0)
     for number, (title, lines) in enumerate((title, lines) for title, lines in sections if lines):
         if number:
@@ -46,6 +45,8 @@ def print_lines(console: Console, sections: Sequence[tuple[str, Sequence[Line]]]
         table.add_column(width=longest, overflow="fold")
         table.add_column(overflow="fold")
         for line in lines:
-            told = Text("\n").join([*(Text(each) for each in line.told), *([Text(f"-> {line.remedy}", "dim")] if line.remedy else [])])
+            told = Text("\n").join(
+                [*(Text(each) for each in line.told), *([Text(f"-> {line.remedy}", "dim")] if line.remedy else [])]
+            )
             table.add_row(Text(line.word, line.style), Text(line.name), told)
         console.print(table)

@@ -42,13 +42,23 @@ def _differences(name: str, there: Any, wanted: Any) -> Iterator[str]:
     elif isinstance(wanted, dict) and isinstance(there, dict) and not name.endswith("schema"):
         for key, value in wanted.items():
             yield from _differences(f"{name}.{key}", there.get(key), value)
-    elif not agrees(there, wanted):
-        if name.endswith("schema"):
-            yield f"{name}: changed"  # pages of JSON
-        elif _SECRET.search(name):
-            yield f"{name}: changed (not shown)"
-        else:
-            yield f"{name}: {_short(_asked_for(there, wanted))} -> {_short(wanted)}"
+    elif agrees(there, wanted):
+        return
+    elif _are_alike(there, wanted):
+        for number, (old, new) in enumerate(zip(there, wanted, strict=True)):
+            yield from _differences(f"{name}[{number}]", old, new)
+    elif name.endswith("schema"):
+        yield f"{name}: changed"  # pages of JSON
+    elif _SECRET.search(name):
+        yield f"{name}: changed (not shown)"
+    else:
+        yield f"{name}: {_short(_asked_for(there, wanted))} -> {_short(wanted)}"
+
+
+def _are_alike(there: Any, wanted: Any) -> bool:
+    """Whether both are lists of as many parts that have parts themselves."""
+    lists = isinstance(there, list) and isinstance(wanted, list)
+    return lists and len(there) == len(wanted) and all(isinstance(each, dict) for each in [*there, *wanted])
 
 
 def _asked_for(there: Any, wanted: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from cli.check_table import Line, lines_of, print_lines
 from cli.console import open_console
 from cli.deploy_file import DeployFile, read_deploy_file
-from pii_finetune.doctor import Check
+from pii_finetune.checks import Check
 from pii_finetune.quiet import quiet_loggers, quiet_warnings
 
 _OUTCOMES = {
@@ -78,8 +78,10 @@ def _against_server(file: DeployFile) -> tuple[list[Check], list[Line]]:
         return [], []
     with temporary_settings(PATIENCE):
         pools = check_pools(file)
-    planned = [*asyncio.run(plan_deployments(file.path)), *plan_automations()]
-    return pools, [Line(*_OUTCOMES[each.outcome], each.name, each.details or (_SAID[each.outcome],)) for each in planned]
+    planned = [*asyncio.run(plan_deployments(file.path, imports=True)), *plan_automations()]
+    return pools, [
+        Line(*_OUTCOMES[each.outcome], each.name, each.details or (_SAID[each.outcome],)) for each in planned
+    ]
 
 
 _SAID = {

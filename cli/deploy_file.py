@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from pii_finetune.doctor import Check, Level
+from pii_finetune.checks import Check, Level
 from pii_finetune.errors import BadConfigError
 
 Key = tuple[str | int, ...]  # ("deployments", 0, "work_pool", "name")
@@ -29,14 +29,11 @@ class DeployFile:
         line = next(self.lines[at[:length]] for length in range(len(at), -1, -1) if at[:length] in self.lines)
         return Check(f"{self.path.name}:{line}", level, f"{spelled(at)}: {found}" if at else found, remedy)
 
-    def of_deployment(self, number: int) -> str:
-        """Return what a deployment is called in messages."""
-        return str(self.values["deployments"][number].get("name") or f"number {number + 1}")
-
 
 def spelled(at: Key) -> str:
-    """Return a place as a person would write it: deployments[0].work_pool.name."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).removeprefix(".")
+    """Return a place as a person would write it: deployments[0].work_pool.name; of a step's module, its name is enough."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{str(part).rpartition('.')[2]}" for part in at)
+    return "".join(parts).removeprefix(".")
 
 
 def read_deploy_file(path: Path) -> DeployFile:

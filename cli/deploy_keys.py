@@ -11,7 +11,7 @@ from prefect.events import DeploymentTriggerTypes
 from pydantic import BaseModel, RootModel, ValidationError
 
 from cli.deploy_file import DeployFile, Key
-from pii_finetune.doctor import Check
+from pii_finetune.checks import Check
 
 # Prefect leaves these to be read later, with these models.
 _READ_LATER: dict[tuple[type[BaseModel], str], Any] = {(DeploymentConfig, "triggers"): list[DeploymentTriggerTypes]}
@@ -26,7 +26,9 @@ def check_keys(file: DeployFile) -> list[Check]:
     ]
     unknown = list(_unknown(file, file.values, PrefectYamlModel, ()))
     faults += [
-        file.fault(at, f"Prefect knows no such key and ignores it{nearest(str(at[-1]), known)}", "correct it, or drop it")
+        file.fault(
+            at, f"Prefect knows no such key and ignores it{nearest(str(at[-1]), known)}", "correct it, or drop it"
+        )
         for at, known in unknown
     ]
     accounted = [at for at, _ in unknown]
@@ -48,25 +50,20 @@ def _unknown(file: DeployFile, value: Any, annotation: Any, at: Key) -> Iterator
     """Yield the place of each unknown key, with those known there."""
     kinds = _kinds(annotation)
     if isinstance(value, list):
-        for kind in kinds:
-            if get_origin(kind) is list:
-                for number, each in enumerate(value):
-                    yield from _unknown(file, each, get_args(kind)[0], (*at, number))
-                return
+        inner = next((get_args(kind)[0] for kind in kinds if get_origin(kind) is list), Any)
+        for number, each in enumerate(value):
+            yield from _unknown(file, each, inner, (*at, number))
     models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
-    if not isinstance(value, dict) or not models:
+    # Names below a root model, such as those of an event's resource, are free.
+    if not isinstance(value, dict) or not models or issubclass(models[0], RootModel):
         return
     # Where several are possible, as for schedules, the one meant is the one that knows most of what is there.
-    model = min(models, key=lambda each: len(value.keys() - _fields(each).keys()))
-    fields = _fields(model)
-    if issubclass(model, RootModel):  # names of its own, as those of an event's resource
-        return
-    for name, inner in value.items():
-        if name not in fields:
-            if at or name not in file.for_anchors:
-                yield (*at, name), sorted(fields)
-        elif name not in _STEPS:
-            yield from _unknown(file, inner, fields[name], (*at, name))
+    fields = min(map(_fields, models), key=lambda each: len(value.keys() - each.keys()))
+    for name, each in value.items():
+        if name in fields and name not in _STEPS:
+            yield from _unknown(file, each, fields[name], (*at, name))
+        elif name not in fields and (at or name not in file.for_anchors):
+            yield (*at, name), sorted(fields)
 
 
 def _fields(model: type[BaseModel]) -> dict[str, Any]:

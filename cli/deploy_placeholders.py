@@ -8,7 +8,7 @@ from prefect.utilities.templating import Placeholder, PlaceholderType, find_plac
 
 from cli.deploy_file import DeployFile, Key
 from cli.deploy_steps import steps
-from pii_finetune.doctor import Check
+from pii_finetune.checks import Check
 
 _EVENT = "parameters"  # of a trigger: its placeholders are the event's
 
@@ -21,11 +21,13 @@ def check_placeholders(file: DeployFile) -> list[Check]:
             name = placeholder.name.removeprefix("$")
             if name in os.environ:
                 continue
-            if "pull" in at:  # read by the worker, not now
-                told = f"{name} is not set here; the worker reads it when a run begins"
+            if "pull" in at:  # left as it is for the worker, as long as it is not set
+                told = f"{name} is not set here, and left to the worker, which reads it when a run begins"
                 faults.append(file.fault(at, told, f"see that {name} is set where the worker runs", "yellow"))
             else:
-                faults.append(file.fault(at, f"{name} is not set, and nothing would stand in its place", f"export {name}=..."))
+                faults.append(
+                    file.fault(at, f"{name} is not set, and nothing would stand in its place", f"export {name}=...")
+                )
         elif placeholder.type is PlaceholderType.STANDARD and not _is_given(file, at, placeholder.name):
             told = f"{placeholder.full_match} is the output of no build or push step, and would be left out"
             faults.append(file.fault(at, told, "correct it, or write {{ $NAME }} for a variable of the environment"))

@@ -9,7 +9,7 @@ from prefect.utilities.templating import find_placeholders
 
 from cli.deploy_file import DeployFile, Key
 from cli.deploy_keys import nearest
-from pii_finetune.doctor import Check
+from pii_finetune.checks import Check
 
 
 def check_pools(file: DeployFile) -> list[Check]:

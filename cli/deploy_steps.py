@@ -9,7 +9,7 @@ from prefect.utilities.importtools import import_object
 
 from cli.deploy_file import DeployFile, Key
 from cli.deploy_keys import nearest
-from pii_finetune.doctor import Check
+from pii_finetune.checks import Check
 
 _KINDS = ("build", "push", "pull")
 
@@ -19,7 +19,9 @@ def check_steps(file: DeployFile) -> list[Check]:
     faults = []
     for at, step in steps(file):
         if not isinstance(step, dict) or len(step) != 1:
-            faults.append(file.fault(at, "a step is one function with its arguments below it", "indent them, or split it"))
+            faults.append(
+                file.fault(at, "a step is one function with its arguments below it", "indent them, or split it")
+            )
             continue
         name, given = next(iter(step.items()))
         faults += _check_step(file, (*at, name), str(name), given or {})
@@ -30,7 +32,9 @@ def steps(file: DeployFile, kinds: tuple[str, ...] = _KINDS) -> Iterator[tuple[K
     """Yield every step with its place; one may stand alone, without a list."""
     deployments = file.values.get("deployments")
     owners: list[tuple[Key, Any]] = [((), file.values)]
-    owners += [(("deployments", i), each) for i, each in enumerate(deployments if isinstance(deployments, list) else ())]
+    owners += [
+        (("deployments", i), each) for i, each in enumerate(deployments if isinstance(deployments, list) else ())
+    ]
     for at, owner in owners:
         for kind in kinds:
             given = owner.get(kind) if isinstance(owner, dict) else None
@@ -53,7 +57,9 @@ def _check_step(file: DeployFile, at: Key, name: str, given: Any) -> Iterator[Ch
             problem = f"not installed here, where Prefect would install {given['requires']}"
             yield file.fault(at, problem, "install it here too, to have the step looked at", "yellow")
         else:
-            yield file.fault(at, f"cannot be imported ({type(error).__name__}: {error})", "correct the name, or install it")
+            yield file.fault(
+                at, f"cannot be imported ({type(error).__name__}: {error})", "correct the name, or install it"
+            )
         return
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
         return

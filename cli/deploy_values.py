@@ -12,10 +12,11 @@ from prefect.settings import get_current_settings
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools import validate
 from prefect.utilities.templating import find_placeholders
+from pydantic import ValidationError
 
 from cli.deploy_file import DeployFile, Key
 from cli.deploy_keys import nearest
-from pii_finetune.doctor import Check
+from pii_finetune.checks import Check
 
 AnyFlow = Flow[Any, Any]
 
@@ -95,24 +96,23 @@ def _check_schedules(file: DeployFile, at: Key, deployment: dict[str, Any]) -> I
 
 
 def _check_parameters(file: DeployFile, at: Key, deployment: dict[str, Any], flow: AnyFlow) -> Iterator[Check]:
-    given = deployment.get("parameters") or {}
-    if not isinstance(given, dict):
-        return
+    given = _mapping(deployment.get("parameters"))
     yield from _validate(file, (*at, "parameters"), given, flow)
-    for kind in ("schedules", "triggers"):
+    for kind, switch in (("schedules", "active"), ("triggers", "enabled")):
         items = deployment.get(kind)
         for number, item in enumerate(items if isinstance(items, list) else ()):
             if not isinstance(item, dict):
                 continue
-            place: Key = (*at, kind, number)
-            own = item.get("parameters") or {}
-            if isinstance(own, dict) and own:
-                yield from _validate(file, (*place, "parameters"), own, flow)
-            required = parameter_schema(flow).required
-            switch = item.get("active" if kind == "schedules" else "enabled", True)
-            if switch is not False and isinstance(own, dict) and (lacking := set(required) - {*given, *own}):
-                problem = f"{flow.name} cannot begin without {', '.join(sorted(lacking))}, which nothing here gives"
-                yield file.fault(place, problem, "give it in parameters")
+            own = _mapping(item.get("parameters"))
+            yield from _validate(file, (*at, kind, number, "parameters"), own, flow)
+            lacking = sorted(set(parameter_schema(flow).required) - {*given, *own})
+            if lacking and item.get(switch, True) is not False:
+                problem = f"{flow.name} cannot begin without {', '.join(lacking)}, which nothing here gives"
+                yield file.fault((*at, kind, number), problem, "give it in parameters")
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}  # of another kind: cli.deploy_keys tells
 
 
 def _validate(file: DeployFile, at: Key, given: dict[str, Any], flow: AnyFlow) -> Iterator[Check]:
@@ -135,5 +135,6 @@ def _validate(file: DeployFile, at: Key, given: dict[str, Any], flow: AnyFlow) -
 
 def _reason(error: Exception) -> str:
     """Return the one line of an error that says why; pydantic's first names its model."""
-    errors = getattr(error, "errors", None)
-    return str(errors()[0]["msg"]) if callable(errors) else " ".join(str(error).split())[:200]
+    if isinstance(error, ValidationError):
+        return error.errors()[0]["msg"]
+    return " ".join(str(error).split())[:200]
