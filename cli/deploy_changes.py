@@ -41,7 +41,8 @@ def _differences(name: str, there: Any, wanted: Any) -> Iterator[str]:
             yield from _differences(f"{name}.{key}", old.get(key), wanted.get(key))
     elif isinstance(wanted, dict) and isinstance(there, dict) and not name.endswith("schema"):
         for key, value in wanted.items():
-            yield from _differences(f"{name}.{key}", there.get(key), value)
+            last = key.rpartition(".")[2]  # of a step, the name of its function is enough
+            yield from _differences(f"{name}.{last}", there.get(key), value)
     elif agrees(there, wanted):
         return
     elif _are_alike(there, wanted):

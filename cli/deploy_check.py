@@ -62,12 +62,12 @@ def _against_server(file: DeployFile) -> tuple[list[Check], list[Line]]:
     """Return how the server and the pools are, and what would become of what it holds."""
     from prefect.settings import get_current_settings, temporary_settings
 
-    from cli.prefect_probe import probe_prefect
+    from cli.prefect_probe import begin_probe
 
     if not get_current_settings().api.url:
         told = "no PREFECT_API_URL: what is deployed was not looked at"
         return [Check("Prefect", "yellow", told, "set it to the server that is deployed to")], []
-    server = probe_prefect()
+    server = begin_probe()()
     if any(check.level == "red" for check in server):
         return [check for check in server if check.level == "red"], []
     from cli.deploy_plan import PATIENCE, plan_automations, plan_deployments

@@ -31,7 +31,7 @@ class DeployFile:
 
 
 def spelled(at: Key) -> str:
-    """Return a place as a person would write it: deployments[0].work_pool.name; of a step's module, its name is enough."""
+    """Return a place as a person would write it: deployments[0].work_pool.name, and steps by their last name."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{str(part).rpartition('.')[2]}" for part in at)
     return "".join(parts).removeprefix(".")
 

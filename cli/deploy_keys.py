@@ -68,6 +68,7 @@ def _unknown(file: DeployFile, value: Any, annotation: Any, at: Key) -> Iterator
 
 def _fields(model: type[BaseModel]) -> dict[str, Any]:
     """Return the kind of each key."""
+    model.model_rebuild()  # Prefect names some models before they are written
     kinds = {}
     for name, field in model.model_fields.items():
         kind = _READ_LATER.get((model, name), field.annotation)

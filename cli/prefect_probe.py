@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 
 import httpx
 from prefect import __version__
@@ -19,9 +20,9 @@ from pii_finetune.clock import skew_of
 from pii_finetune.tracking_server import shown
 
 
-def probe_prefect() -> list[Check]:
-    """Return what its first answer tells: one check that is red, or two or three."""
-    return begin("Prefect", _probe)()
+def begin_probe() -> Callable[[], list[Check]]:
+    """Ask; return what waits for what the answer tells: one check that is red, or two or three."""
+    return begin("Prefect", _probe)
 
 
 def _probe() -> list[Check]:

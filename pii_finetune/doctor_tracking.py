@@ -13,6 +13,10 @@ from pii_finetune.paths import ROOT
 from pii_finetune.tracking_server import require_server, shown
 
 _LOG = "look at the server's log"
+_QUESTIONS = {
+    "experiments": ("/api/2.0/mlflow/experiments/search", "POST"),
+    "models": ("/api/2.0/mlflow/registered-models/search", "GET"),
+}
 
 
 def check_tracking() -> list[Check]:
@@ -35,21 +39,29 @@ def check_tracking() -> list[Check]:
 
 
 def _server(uri: str) -> list[Check]:
-    import requests
+    from mlflow.exceptions import MlflowException
 
     began = time.time()
     try:
         answer = _ask("/version")
-    except requests.RequestException as error:
+    except MlflowException as error:
         told = f"{shown(uri)} gives no answer ({_reason(error)})"
         return [Check("MLflow", "red", told, "start the server, correct MLFLOW_TRACKING_URI, or unset it")]
-    checks = [_as_answered(uri, answer.status_code, answer.text), *skew_of("MLflow's server", answer.headers, began)]
-    if checks[0].level == "red":
-        return checks
+    clock = skew_of("MLflow's server", answer.headers, began)
+    if refused := _refused(answer):
+        return [Check("MLflow", "red", f"{shown(uri)} {refused[0]}", refused[1]), *clock]
+    if answer.status_code != 200 or not answer.text[:1].isdigit():
+        told = f"{shown(uri)}: no MLflow server in order (status {answer.status_code})"
+        return [Check("MLflow", "red", told, f"correct the address; {_LOG}"), *clock]
     theirs, ours = answer.text.strip(), version("mlflow")
     remedy = "run the server and this client at the version of requirements.lock"
-    checks.insert(1, Check("version", "green" if theirs == ours else "yellow", f"server {theirs}, here {ours}", remedy))
-    return [*checks, *_usable()]
+    level = "green" if theirs == ours else "yellow"
+    return [
+        Check("MLflow", "green", f"{shown(uri)} answers"),
+        Check("version", level, f"server {theirs}, here {ours}", remedy),
+        *clock,
+        *(_readable(name, *question) for name, question in _QUESTIONS.items()),
+    ]
 
 
 def _ask(path: str, method: str = "GET", **arguments: Any) -> Any:
@@ -62,52 +74,29 @@ def _ask(path: str, method: str = "GET", **arguments: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Return why there is no answer; the client's own words name its pool of connections and an address in memory."""
-    told = str(error)
-    for sign, reason in (
-        ("timed out", "it took too long"),
-        ("refused", "connection refused"),
-        ("resolve", "no such host"),
-    ):
-        if sign in told:
-            return reason
-    return type(error).__name__
+    """Return why there is no answer; the client's own words name its pool of connections and addresses in memory."""
+    reasons = {"Timeout": "it took too long", "refused": "connection refused", "Resolution": "no such host"}
+    return next((reason for sign, reason in reasons.items() if sign in str(error)), "no connection")
 
 
-def _as_answered(uri: str, status: int, text: str) -> Check:
-    where = shown(uri)
-    if status == 401:
-        given = "MLFLOW_TRACKING_USERNAME" in os.environ or "@" in uri
-        told = "does not accept the credentials" if given else "wants credentials, and none are set"
-        remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of a user of the server"
-        return Check("MLflow", "red", f"{where} {told} (401)", remedy)
-    if status == 403 and "Host" in text:
-        remedy = "use a name it knows, or add this one to its MLFLOW_SERVER_ALLOWED_HOSTS"
-        return Check("MLflow", "red", f"{where}: the server does not go by this name (403)", remedy)
-    if status == 403:
-        return Check("MLflow", "red", f"{where} does not let this user in (403)", "have its admin grant permissions")
-    if status != 200 or not text[:1].isdigit():
-        return Check(
-            "MLflow", "red", f"{where}: no MLflow server in order (status {status})", f"correct the address; {_LOG}"
-        )
-    return Check("MLflow", "green", f"{where} lets us in")
+def _refused(answer: Any) -> tuple[str, str] | None:
+    """Return how the answer refuses us, and what to do, or None."""
+    if answer.status_code == 401:
+        given = "MLFLOW_TRACKING_USERNAME" in os.environ or "@" in os.environ["MLFLOW_TRACKING_URI"]
+        told = "does not accept the credentials (401)" if given else "wants credentials, and none are set (401)"
+        return told, "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of a user of the server"
+    if answer.status_code == 403 and "Host" in answer.text:
+        return "does not go by this name (403)", "use another, or add this one to its MLFLOW_SERVER_ALLOWED_HOSTS"
+    if answer.status_code == 403:
+        return "does not let this user read (403)", "have the server's admin grant this user permissions"
+    return None
 
 
-def _usable() -> list[Check]:
-    """Ask for what a run asks for: its experiments, and the registered models."""
-    checks = []
-    for name, path, method in (
-        ("experiments", "/api/2.0/mlflow/experiments/search", "POST"),
-        ("registry", "/api/2.0/mlflow/registered-models/search", "GET"),
-    ):
-        arguments = {"json": {"max_results": 100}} if method == "POST" else {"params": {"max_results": 100}}
-        answer = _ask(path, method, **arguments)
-        if answer.status_code == 200:
-            found = len(answer.json().get("experiments" if method == "POST" else "registered_models", []))
-            checks.append(Check(name, "green", f"{found} can be read"))
-        elif answer.status_code in (401, 403):
-            remedy = "have the server's admin grant this user permissions"
-            checks.append(Check(name, "red", f"may not be read by this user ({answer.status_code})", remedy))
-        else:
-            checks.append(Check(name, "red", f"status {answer.status_code}", _LOG))
-    return checks
+def _readable(name: str, path: str, method: str) -> Check:
+    """Ask for what a run asks for."""
+    answer = _ask(path, method, **{"json" if method == "POST" else "params": {"max_results": 100}})
+    if refused := _refused(answer):
+        return Check(name, "red", f"the server {refused[0]}", refused[1])
+    if answer.status_code != 200:
+        return Check(name, "red", f"the server answers {answer.status_code}", _LOG)
+    return Check(name, "green", f"{sum(map(len, answer.json().values()))} can be read")
