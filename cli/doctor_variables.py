@@ -30,5 +30,5 @@ def _of_prefect() -> Iterable[str]:
 def _of_mlflow() -> Iterable[str]:
     from mlflow import environment_variables
 
-    ours = ("MLFLOW_UI_URL",)
-    return {*ours, *(each.name for each in vars(environment_variables).values() if hasattr(each, "name"))}
+    named = (getattr(each, "name", None) for each in vars(environment_variables).values())
+    return {"MLFLOW_UI_URL", *(name for name in named if isinstance(name, str))}  # the first is ours
