@@ -89,7 +89,7 @@ def _as_planned(name: str, planned: list[Planned], remedy: str) -> Check:
     if missing:
         return Check(name, "red", f"not there: {', '.join(missing)}", remedy)
     if failed := [each for each in planned if each.outcome == "failed"]:
-        return Check(name, "red", f"{failed[0].name}: {failed[0].details[0]}", f"{_DIFFERENCES} tells more")
+        return Check(name, "red", f"{failed[0].name}: {failed[0].details[0]}", f"mend that, then: {remedy}")
     changed = [
         f"{each.name} ({', '.join(detail.partition(':')[0] for detail in each.details)})"
         for each in planned

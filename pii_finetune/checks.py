@@ -1,5 +1,6 @@
 """What `pii-finetune doctor` looks at, one thing each: never an error, and never a long wait."""
 
+import contextvars
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ def begin(name: str, look: Look, seconds: float = _ALL_SECONDS) -> Callable[[], 
         found.extend(guarded(name, look))
         done.set()
 
-    threading.Thread(target=run, daemon=True).start()
+    here = contextvars.copy_context()  # Prefect keeps settings there
+    threading.Thread(target=here.run, args=(run,), daemon=True).start()
     waited = threading.Timer(seconds, done.set)
     waited.daemon = True
     waited.start()
