@@ -39,7 +39,7 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectHTTPStatusError
 
-from benchmarks.servers import Servers, running_servers, wait_for
+from benchmarks.servers import Servers, flow_process, running_servers, wait_for
 from make_data.glossary import GLOSSARY, read_glossary
 from make_data.workbook import build_rows, write_workbook
 
@@ -99,8 +99,8 @@ class Soak:
 
     def __init__(self, servers: Servers, folder: Path) -> None:
         self._servers, self._folder = servers, folder
-        self.prefect = SyncPrefectClient(servers.prefect_api)
-        self.mlflow = MlflowClient(servers.mlflow)
+        self.prefect = SyncPrefectClient(servers.stack.prefect_api)
+        self.mlflow = MlflowClient(servers.stack.mlflow)
         self._deployment = self.prefect.read_deployment_by_name(_TRAINING).id
         watcher = self.prefect.read_deployment_by_name("pii-watch/main").id
         self.prefect.update_deployment(watcher, DeploymentUpdate(paused=True))  # its looks would only take time
@@ -143,7 +143,7 @@ class Soak:
 
     def _kill(self, plan: Plan, run: FlowRun) -> float | None:
         """Kill as planned, and start again what a supervisor would; return when, None if the run had ended before."""
-        process = wait_for(lambda: self._servers.flow_process(run.id), _LONGEST, f"a process for {run.name}")
+        process = wait_for(lambda: flow_process(run.id), _LONGEST, f"a process for {run.name}")
         time.sleep(plan.after)
         had_ended, killed = not process.is_running(), time.monotonic()
         if plan.kill in ("worker", "host"):
@@ -153,11 +153,9 @@ class Soak:
                 process.kill()
         if plan.kill in ("prefect", "mlflow"):
             self._servers.kill(plan.kill)
-            self._servers.start(plan.kill)
-            self._servers.wait_until_up(plan.kill)
+            self._servers.restart(plan.kill)
         if plan.kill in ("worker", "host"):
-            self._servers.call(sys.executable, "-m", "cli.main", "reconcile", "--only-worker")  # as `make up` does
-            self._servers.start("worker")
+            self._servers.restart("worker")
         return None if had_ended else killed
 
     def _end_of(self, run: FlowRun) -> FlowRun:
@@ -168,7 +166,7 @@ class Soak:
                 return None
             return found if found.state is not None and found.state.is_final() else None
 
-        return wait_for(ended, _LONGEST, f"{run.name} to end; the worker's log: {self._servers.log('worker')[-3000:]}")
+        return wait_for(ended, _LONGEST, f"{run.name} to end; the log: {self._servers.log()[-3000:]}")
 
     def _resumed(self, crashed: FlowRun) -> list[FlowRun]:
         wanted = FlowRunFilter.model_validate({"idempotency_key": {"any_": [f"resume:{crashed.id}"]}})
@@ -243,7 +241,7 @@ def main() -> int:
             if outcomes[-1].stuck:  # what comes after would only wait behind it
                 break
         faults = find_faults(soak, outcomes)
-        faults += [f"left over: {command}" for command in servers.stop_all()]
+        faults += [f"left over: {command}" for command in servers.stop()]
     result = _result(flags, outcomes, faults, time.monotonic() - started)
     flags.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     for fault in faults:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import httpx
 from rich.console import Console
@@ -18,24 +18,31 @@ from rich.console import Console
 from pii_finetune.paths import ROOT
 from pii_finetune.tracking import DEFAULT_STORE
 
-PREFECT_PORT = int(os.environ.get("PREFECT_PORT", "4200"))
-MLFLOW_PORT = int(os.environ.get("MLFLOW_PORT", "5000"))
 WORK_POOL = "gpu"
+PARTS = ("prefect", "mlflow", "worker")
 _START_SECONDS = 120
 _STOP_SECONDS = 75  # more than the worker takes: its own end, the grace of its runs, a look for what reported nothing
 _BIN = Path(sys.executable).parent
 
-console = Console(highlight=False)
+
+class Ports(NamedTuple):
+    """Of the two servers, on the loopback address."""
+
+    prefect: int
+    mlflow: int
 
 
 class Stack:
-    """Processes started in order and stopped in reverse."""
+    """Prefect's server, MLflow's and a worker: started in order, stopped in reverse, each to be started again."""
 
-    def __init__(self, store: Path) -> None:
-        self._store = store
-        self.prefect_api = f"http://127.0.0.1:{PREFECT_PORT}/api"
-        self.mlflow = f"http://127.0.0.1:{MLFLOW_PORT}"
-        self._environment = os.environ | {
+    def __init__(self, store: Path, ports: Ports, output: Console, **settings: str) -> None:
+        """Start nothing yet; `settings` are further environment variables, of all processes."""
+        self._store, self._ports, self._output = store, ports, output
+        self.prefect_api = f"http://127.0.0.1:{ports.prefect}/api"
+        self.mlflow = f"http://127.0.0.1:{ports.mlflow}"
+        backend = f"sqlite:///{store / 'mlflow.db'}"
+        self.environment = {
+            **os.environ,
             "PREFECT_API_URL": self.prefect_api,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_CLI_PROMPT": "false",
@@ -45,113 +52,93 @@ class Stack:
             "PREFECT_CLIENT_MAX_RETRIES": os.environ.get("PREFECT_CLIENT_MAX_RETRIES", "7"),
             "PII_FINETUNE_ROOT": str(ROOT),
             "MLFLOW_TRACKING_URI": self.mlflow,
+            "MLFLOW_BACKEND_STORE_URI": backend,
             # The worker promotes through the server, a person beside it straight in the store: one lock for both.
-            "PII_FINETUNE_LOCK_URI": f"sqlite:///{store / 'mlflow.db'}",
+            "PII_FINETUNE_LOCK_URI": backend,
             "PATH": f"{_BIN}{os.pathsep}{os.environ.get('PATH', '')}",
+            **settings,
         }
-        self._processes: list[tuple[str, subprocess.Popen[str]]] = []
+        self.parts: dict[str, subprocess.Popen[str]] = {}
 
     def start(self) -> None:
-        """Start everything and wait until it answers."""
+        """Start everything, with work pool, deployments and automations, and wait until it answers."""
         self._store.mkdir(parents=True, exist_ok=True)
-        for name, port in (("PREFECT_PORT", PREFECT_PORT), ("MLFLOW_PORT", MLFLOW_PORT)):
+        for name, port in (("PREFECT_PORT", self._ports.prefect), ("MLFLOW_PORT", self._ports.mlflow)):
             if _is_taken(port):
                 raise RuntimeError(f"port {port} is in use; stop what uses it, or set {name} to a free port")
-        self.start_prefect()
-        self._spawn("mlflow", self._mlflow_command())
-        self.wait_for_prefect()
-        self._wait_for("mlflow", f"{self.mlflow}/health")
-        self._call("work-pool", "create", WORK_POOL, "--type", "process", "--overwrite")
-        self._call("deploy", "--all", "--prefect-file", str(ROOT / "prefect.yaml"))
-        self._run("cli.main", "automate")
-        self.start_worker()
+        self.start_part("prefect")
+        self.start_part("mlflow")
+        self.wait_until_up("prefect")
+        self.wait_until_up("mlflow")
+        self.call("prefect", "--no-prompt", "work-pool", "create", WORK_POOL, "--type", "process", "--overwrite")
+        self.call("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(ROOT / "prefect.yaml"))
+        self.call("python", "-m", "cli.main", "automate")
+        self.start_part("worker")
 
-    def start_prefect(self) -> None:
-        """Start Prefect's server."""
-        self._spawn(
-            "prefect", [str(_BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(PREFECT_PORT)]
+    def start_part(self, name: str) -> None:
+        """Start prefect, mlflow or worker; a server answers only later."""
+        process = subprocess.Popen(
+            self._command(name),
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # ctrl-C reaches only us; we stop the others in order
         )
+        self.parts[name] = process
+        threading.Thread(target=_relay, args=(name, process.stdout, self._output), daemon=True).start()
 
-    def wait_for_prefect(self) -> None:
-        """Wait until Prefect's server answers."""
-        self._wait_for("prefect", f"{self.prefect_api}/health")
+    def wait_until_up(self, name: str) -> None:
+        """Wait until a server answers."""
+        url = f"{self.prefect_api if name == 'prefect' else self.mlflow}/health"
+        deadline = time.monotonic() + _START_SECONDS
+        while not _answers(url):
+            if self.parts[name].poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{name} did not start; its last lines are above")
+            time.sleep(0.3)
 
-    def start_worker(self) -> None:
-        """Start a worker, which first closes what died; no other host can reach this server."""
-        options = ["--pool", WORK_POOL, "--name", "local", "--only-worker"]
-        self._spawn("worker", [sys.executable, "-m", "cli.worker", *options])
+    def call(self, program: str, *arguments: str) -> None:
+        """Run a program of this environment to its end."""
+        done = subprocess.run(
+            [str(_BIN / program), *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{program} {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
 
     def watch(self) -> None:
         """Return when a process ends by itself."""
-        while all(process.poll() is None for _, process in self._processes):
+        while all(process.poll() is None for process in self.parts.values()):
             time.sleep(0.5)
-        ended = next(name for name, process in self._processes if process.poll() is not None)
+        ended = next(name for name, process in self.parts.items() if process.poll() is not None)
         raise RuntimeError(f"{ended} ended by itself; its last lines are above")
 
     def stop(self) -> None:
-        """Stop all processes, the last started first; what does not end in time is killed."""
-        for name, process in reversed(self._processes):
+        """Stop all processes, the worker first; what does not end in time is killed."""
+        for name in reversed(PARTS):
+            if (process := self.parts.get(name)) is None:
+                continue
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGINT if name == "worker" else signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_STOP_SECONDS)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # children that outlived their parent
-            console.print(f"[dim]{name} stopped[/]")
+            self._output.print(f"[dim]{name} stopped[/]")
 
-    def _mlflow_command(self) -> list[str]:
+    def _command(self, name: str) -> list[str]:
+        if name == "worker":  # it first closes what died; no other host can reach this server
+            return [sys.executable, "-m", "cli.worker", "--pool", WORK_POOL, "--name", "local", "--only-worker"]
+        at = ["--host", "127.0.0.1", "--port", str(getattr(self._ports, name))]
+        if name == "prefect":
+            return [str(_BIN / "prefect"), "server", "start", *at]
         artifacts = (self._store / "artifacts").as_uri()
-        store = f"sqlite:///{self._store / 'mlflow.db'}"
-        options = [
-            "--backend-store-uri",
-            store,
-            "--default-artifact-root",
-            artifacts,
-            "--host",
-            "127.0.0.1",
-            "--workers",
-            "1",
-        ]
-        return [str(_BIN / "mlflow"), "server", *options, "--port", str(MLFLOW_PORT)]
-
-    def _spawn(self, name: str, command: list[str]) -> None:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # ctrl-C reaches only us; we stop the others in order
-        )
-        self._processes.append((name, process))
-        threading.Thread(target=_relay, args=(name, process.stdout), daemon=True).start()
-
-    def _wait_for(self, name: str, url: str) -> None:
-        process = dict(self._processes)[name]
-        deadline = time.monotonic() + _START_SECONDS
-        while not _answers(url):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{name} did not start; its last lines are above")
-            time.sleep(0.3)
-
-    def _call(self, *arguments: str) -> None:
-        self._complete([str(_BIN / "prefect"), "--no-prompt", *arguments])
-
-    def _run(self, module: str, *arguments: str) -> None:
-        self._complete([sys.executable, "-m", module, *arguments])
-
-    def _complete(self, command: list[str]) -> None:
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+        return [str(_BIN / "mlflow"), "server", "--default-artifact-root", artifacts, "--workers", "1", *at]
 
 
 def _is_taken(port: int) -> bool:
@@ -166,17 +153,19 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _relay(name: str, lines: IO[str] | None) -> None:
+def _relay(name: str, lines: IO[str] | None, output: Console) -> None:
     for line in lines or ():
-        console.print(f"[dim]{name:>8}[/] ", end="")
-        console.print(line.rstrip(), markup=False, soft_wrap=True)
+        output.print(f"[dim]{name:>8}[/] ", end="")
+        output.print(line.rstrip(), markup=False, soft_wrap=True)
 
 
 def main() -> int:
     """Start, say where things are, wait, stop."""
     parser = argparse.ArgumentParser(prog="make up", description=__doc__)
     parser.add_argument("--store", type=Path, default=DEFAULT_STORE, help="folder of MLflow's runs (default: mlruns/)")
-    stack = Stack(parser.parse_args().store.resolve())
+    ports = Ports(int(os.environ.get("PREFECT_PORT", "4200")), int(os.environ.get("MLFLOW_PORT", "5000")))
+    console = Console(highlight=False)
+    stack = Stack(parser.parse_args().store.resolve(), ports, console)
     prefect = f"{_BIN.relative_to(ROOT) if _BIN.is_relative_to(ROOT) else _BIN}/prefect"
     for stopping in (signal.SIGINT, signal.SIGTERM):  # a shell that starts us in the background has SIGINT ignored
         signal.signal(stopping, signal.default_int_handler)

@@ -38,10 +38,12 @@ def run_worker(arguments: list[str]) -> int:
         _reconcile(_ONLY_WORKER in arguments)
         command = [str(Path(sys.executable).parent / "prefect"), "worker", "start"]
         command += [each for each in arguments if each != _ONLY_WORKER]
-        # Without heartbeats, which Prefect leaves off, nobody sees a run fall silent. The `python` of a deployment's
-        # command is this one.
-        path = os.pathsep.join([str(Path(sys.executable).parent), *filter(None, [os.environ.get("PATH")])])
-        environment = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", **os.environ, "PATH": path}
+        environment = {
+            # Without heartbeats, which Prefect leaves off, nobody sees a run fall silent.
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+            "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS": "cli.enduring_console.EnduringConsoleHandler",
+            **os.environ,
+        }
         # In a session of its own: a terminal's ctrl-C, sent to the group, must not reach the worker before its runs.
         worker = subprocess.Popen(command, env=environment, start_new_session=True)
         return worker.wait()

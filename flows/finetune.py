@@ -10,6 +10,7 @@ from pii_finetune.config import RunConfig
 from pii_finetune.errors import TrainingStoppedError
 from pii_finetune.evaluation import EvaluationReport
 from pii_finetune.gate import Decision
+from pii_finetune.lost_reader import outlive_readers
 from pii_finetune.quiet import quiet_libraries
 from pii_finetune.tracking import TrackedRun
 from tasks.data_age import check_data_is_newest, note_source
@@ -39,6 +40,7 @@ def finetune(
     show_user_errors_plainly()
     show_what_the_package_says()
     quiet_libraries()
+    outlive_readers()
     config = check_settings(profile, data, overrides)
     try:
         return _finetune(config, force)

@@ -2,6 +2,7 @@
 
 from prefect import flow
 
+from pii_finetune.lost_reader import outlive_readers
 from pii_finetune.quiet import quiet_libraries
 from pii_finetune.score_table import ScoreReport
 from tasks.logs import show_user_errors_plainly
@@ -19,4 +20,5 @@ def score(source: str, target: str, model: str = "models:/pii-dpo/Production") -
     """
     show_user_errors_plainly()
     quiet_libraries()
+    outlive_readers()
     return score_labels(source, target, model)

@@ -6,6 +6,7 @@ from prefect import flow
 
 from pii_finetune.dataset_watch import settings_key
 from pii_finetune.hub_dataset import absolute_source
+from pii_finetune.lost_reader import outlive_readers
 from pii_finetune.quiet import quiet_libraries
 from pii_finetune.setup import build_config
 from tasks.logs import show_user_errors_plainly
@@ -32,6 +33,7 @@ def watch(
     """
     show_user_errors_plainly()
     quiet_libraries()
+    outlive_readers()
     source = absolute_source(data) if data is not None else None
     given = {"profile": profile, "data": source, "overrides": overrides or {}}
     config = build_config(profile, source, overrides or {})

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import psutil
 
-# A worker starts the first, which becomes the second, or what Prefect takes by default; the last runs child flows.
-_MODULES = ("prefect.runner._workspace_supervisor", "cli.engine", "prefect.engine", "prefect.flow_engine")
+# What a worker starts first becomes the second by exec; the third is what Prefect starts from within a flow.
+_MODULES = ("prefect.runner._workspace_supervisor", "prefect.engine", "prefect.flow_engine")
 _IDS = ("PREFECT__FLOW_RUN_ID", "PREFECT_FLOW_RUN_ID")
 
 

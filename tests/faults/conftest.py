@@ -102,10 +102,9 @@ def runs(small_workbook, tmp_path):
 @pytest.fixture(scope="module")
 def deployed(small_workbook, tmp_path_factory):
     """Servers, a worker and the deployments, as `make up` starts them."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        made = Deployed(tmp_path_factory.mktemp("deployed"), small_workbook, monkeypatch)
-        try:
-            made.start()
-            yield made
-        finally:
-            made.clean_up()
+    made = Deployed(tmp_path_factory.mktemp("deployed"), small_workbook)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.servers.stop()

@@ -1,32 +1,17 @@
 """`make up` in parts that can be killed and started again, with delays of seconds."""
 
-import os
-import signal
-import socket
 import sqlite3
 import time
-from contextlib import suppress
 
-import psutil
 from mlflow import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelling, Crashed
-from rich.console import Console
 
-import cli.stack
-from tasks.flow_processes import find_flow_processes
+from benchmarks.servers import Servers, flow_process
 
 MAIN = "pii-finetune/main"
-SHORTENED = {
-    "PREFECT_WORKER_QUERY_SECONDS": "2",
-    "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "3",
-    "PII_FINETUNE_RESUME_DELAY_SECONDS": "1",
-    "OMP_WAIT_POLICY": "passive",
-    "OMP_NUM_THREADS": "1",
-    "PYTHONUNBUFFERED": "1",  # as in the image
-}
 QUICK = {
     "sft.max_steps": 150,
     "sft.save_steps": 5,
@@ -40,70 +25,35 @@ QUICK = {
 }
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Deployed:
     """Servers, deployments and a worker, and what can be seen of the runs."""
 
-    def __init__(self, folder, workbook, monkeypatch):
-        for name, value in (SHORTENED | {"PREFECT_HOME": str(folder / "prefect")}).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(cli.stack, "PREFECT_PORT", free_port())
-        monkeypatch.setattr(cli.stack, "MLFLOW_PORT", free_port())
-        self.log = folder / "log.txt"
-        monkeypatch.setattr(cli.stack, "console", Console(file=self.log.open("w"), width=200))
+    def __init__(self, folder, workbook):
         self._folder, self._workbook = folder, workbook
-        self.stack = cli.stack.Stack(folder / "mlruns")
-        self.client = SyncPrefectClient(self.stack.prefect_api)
-        self.mlflow = MlflowClient(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
+        self.servers = Servers(folder)
+        self.client = SyncPrefectClient(self.servers.stack.prefect_api)
+        self.mlflow = MlflowClient(f"sqlite:///{self.servers.store / 'mlflow.db'}")
 
     # The parts
 
     def start(self):
-        self.stack.start()
+        self.servers.stack.start()
         self.client.__enter__()
 
-    def stop(self):
-        self.stack.stop()
-
-    def clean_up(self):
-        self.stack.stop()
-        for process in find_flow_processes().by_run.values():
-            with suppress(psutil.Error):
-                if process.environ().get("PREFECT_API_URL") == self.stack.prefect_api:
-                    process.kill()
+    def log(self):
+        return self.servers.log()
 
     def part(self, name):
-        return dict(self.stack._processes)[name]
-
-    def kill(self, name):
-        """Kill a part, but not the flows that it started."""
-        part = self.part(name)
-        family = [part.pid]
-        if name == "worker":
-            family += [child.pid for child in psutil.Process(part.pid).children()]
-        for pid in family:
-            os.killpg(pid, signal.SIGKILL)
-        part.wait(60)
-        self.stack._processes.remove((name, part))
-
-    def restart_prefect(self):
-        """Start it again as the first part, which a stop ends last."""
-        self.stack.start_prefect()
-        self.stack._processes.insert(0, self.stack._processes.pop())
-        self.stack.wait_for_prefect()
+        return self.servers.stack.parts[name]
 
     def crash_after_silence_of(self, seconds):
-        self.stack._environment["PII_FINETUNE_SILENT_SECONDS"] = str(seconds)
-        self.stack._run("cli.main", "automate")
+        self.servers.stack.environment["PII_FINETUNE_SILENT_SECONDS"] = str(seconds)
+        self.servers.stack.call("python", "-m", "cli.main", "automate")
 
     def ensure_worker(self):
-        if "worker" not in dict(self.stack._processes) or self.part("worker").poll() is not None:
-            self.stack.start_worker()
+        worker = self.servers.stack.parts.get("worker")
+        if worker is None or worker.poll() is not None:
+            self.servers.restart("worker")
 
     # Runs in Prefect
 
@@ -151,7 +101,7 @@ class Deployed:
         return self.client.read_deployment_by_name(MAIN).global_concurrency_limit.active_slots
 
     def process(self, run_id):
-        return find_flow_processes().by_run.get(str(run_id))
+        return flow_process(run_id)
 
     # Runs in MLflow
 
@@ -200,4 +150,4 @@ class Deployed:
         raise AssertionError(f"{otherwise} after {seconds} s\n{self.tail()}")
 
     def tail(self):
-        return self.log.read_text()[-6000:]
+        return self.log()[-6000:]

@@ -45,8 +45,8 @@ class Watched:
         self.path = folder / "labels.xlsx"
         self.write(rows)
         self._servers = servers
-        self.prefect = SyncPrefectClient(servers.prefect_api)
-        self.mlflow = MlflowClient(servers.mlflow)
+        self.prefect = SyncPrefectClient(servers.stack.prefect_api)
+        self.mlflow = MlflowClient(servers.stack.mlflow)
         self._parameters = {
             "profile": "embedded",
             "data": str(self.path),
@@ -69,12 +69,12 @@ class Watched:
             "event": "pii.dataset.announced",
             "resource": {"prefect.resource.id": "pii.dataset.labels"},
         }
-        httpx.post(f"{self._servers.prefect_api}/events", json=[event], timeout=60).raise_for_status()
+        httpx.post(f"{self._servers.stack.prefect_api}/events", json=[event], timeout=60).raise_for_status()
 
     def look_by_hand(self):
         given = {"profile": "embedded", "data": str(self.path), "overrides": self._parameters["overrides"]}
         code = f"from flows.watch import watch; watch(**{given!r}, stable_seconds=1)"
-        environment = self._servers.environment
+        environment = self._servers.stack.environment
         return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL)
 
     def schedule_once(self, name, seconds):
@@ -126,7 +126,7 @@ class Watched:
     def end(self, flow_run):
         wait_for(lambda: self.state(flow_run).is_final(), LONG, f"{flow_run.name} to end")
         state = self.state(flow_run)
-        assert state.is_completed(), f"{state}\n{self._servers.log('worker')[-4000:]}"
+        assert state.is_completed(), f"{state}\n{self._servers.log()[-4000:]}"
 
     def looks_ended(self, at_least):
         looks = self.runs("pii-watch")

@@ -41,7 +41,7 @@ def test_a_run_outlives_its_worker_and_a_new_worker_starts_the_next(deployed):
     # Fault 2.
     run = deployed.run(seed=2)
     deployed.wait_for_step(run, 20)
-    deployed.kill("worker")
+    deployed.servers.kill("worker")
     killed = time.monotonic()
     flow = deployed.process(run)
     deployed.wait_for_state(run, "Completed")
@@ -57,13 +57,11 @@ def test_a_run_outlives_its_worker_and_a_new_worker_starts_the_next(deployed):
 
 
 def test_a_run_outlives_a_worker_that_dies_while_the_run_is_about_to_begin(deployed):
-    begun = len(deployed.log.read_text())
+    begun = len(deployed.log())
     run = deployed.run(seed=12)
-    deployed.wait(
-        lambda: "deployment steps completed" in deployed.log.read_text()[begun:], "its steps were not taken", 120
-    )
+    deployed.wait(lambda: "deployment steps completed" in deployed.log()[begun:], "its steps were not taken", 120)
     assert deployed.client.read_flow_run(run).state.is_pending()
-    deployed.kill("worker")
+    deployed.servers.kill("worker")
     deployed.wait_for_state(run, "Completed")
     assert_whole(deployed, [run])
     deployed.ensure_worker()
@@ -123,7 +121,7 @@ def test_a_dead_host_is_noticed_by_silence_or_by_its_next_worker_and_the_runs_go
     deployed.crash_after_silence_of(40)
     first = deployed.run(seed=5)
     sft = deployed.wait_for_step(first, 20)
-    deployed.kill("worker")
+    deployed.servers.kill("worker")
     deployed.process(first).kill()
     killed = time.monotonic()
     deployed.wait_for_state(first, "Crashed", seconds=200)
@@ -135,12 +133,12 @@ def test_a_dead_host_is_noticed_by_silence_or_by_its_next_worker_and_the_runs_go
 
     # A new worker ends what MLflow has of it, and resumes it.
     deployed.ensure_worker()
-    deployed.wait(lambda: "now KILLED" in deployed.log.read_text(), "the reconciler did not close the MLflow run", 120)
+    deployed.wait(lambda: "now KILLED" in deployed.log(), "the reconciler did not close the MLflow run", 120)
     second = deployed.wait_for_next(first)
     deployed.wait_for_step(second.id, max(deployed.steps(sft)) + 5)
 
     # The host dies again and is back at once.
-    deployed.kill("worker")
+    deployed.servers.kill("worker")
     deployed.process(second.id).kill()
     deployed.ensure_worker()
     started = time.monotonic()
@@ -156,7 +154,7 @@ def test_a_dead_host_is_noticed_by_silence_or_by_its_next_worker_and_the_runs_go
 def test_a_death_before_the_first_heartbeat_is_closed_by_the_next_worker(deployed):
     run = deployed.run(seed=6)
     starting = deployed.wait(lambda: deployed.process(run), "no process", 120)
-    deployed.kill("worker")
+    deployed.servers.kill("worker")
     starting.kill()
     assert deployed.client.read_flow_run(run).state.is_pending()
     assert deployed.slots() == 1
@@ -175,7 +173,7 @@ def test_a_death_before_the_run_begins_is_noticed_without_any_worker(deployed):
     deployed.crash_after_silence_of(20)
     run = deployed.run(seed=14)
     starting = deployed.wait(lambda: deployed.process(run), "no process", 120)
-    deployed.kill("worker")
+    deployed.servers.kill("worker")
     starting.kill()
     killed = time.monotonic()
     assert deployed.client.read_flow_run(run).state.is_pending()
@@ -242,9 +240,9 @@ def test_a_run_outlives_the_death_of_prefects_server(deployed):
     run = deployed.run(seed=9, **long)
     deployed.wait_for_step(run, 20)
     killed = time.monotonic()
-    deployed.kill("prefect")
+    deployed.servers.kill("prefect")
     time.sleep(30)  # the fault itself: half a minute without a server
-    deployed.restart_prefect()
+    deployed.servers.restart("prefect")
     tell("Prefect's server killed, answers again", time.monotonic() - killed)
     assert deployed.slots() == 1
     ended = deployed.wait_for_state(run, "Completed", seconds=1500)
@@ -262,7 +260,7 @@ def test_ctrl_c_of_make_up_ends_the_run_as_cancelled_too(deployed):
     deployed.wait_for_step(run, 20)
     flow = deployed.process(run)
     asked = time.monotonic()
-    deployed.stop()
+    deployed.servers.stack.stop()
     tell("ctrl-C of make up, all ended", time.monotonic() - asked)
     assert not flow.is_running()
     assert deployed.state_on_disk(run) == "Cancelled"

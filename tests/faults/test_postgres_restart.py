@@ -51,9 +51,9 @@ def test_a_run_ends_well_though_postgresql_dies_for_ten_seconds_beneath_prefect_
     }
     with (
         running_servers(tmp_path, **settings) as servers,
-        temporary_settings({PREFECT_API_URL: servers.prefect_api}),
+        temporary_settings({PREFECT_API_URL: servers.stack.prefect_api}),
     ):
-        mlflow, prefect = MlflowClient(servers.mlflow), SyncPrefectClient(servers.prefect_api)
+        mlflow, prefect = MlflowClient(servers.stack.mlflow), SyncPrefectClient(servers.stack.prefect_api)
         given = {"data": str(small_workbook), "overrides": QUICK | {"output_dir": str(tmp_path / "outputs")}}
         flow_run = run_deployment("pii-finetune/main", parameters=given, timeout=0, as_subflow=False)
 
@@ -72,7 +72,7 @@ def test_a_run_ends_well_though_postgresql_dies_for_ten_seconds_beneath_prefect_
         time.sleep(DOWN)  # the fault itself, not a wait for something
         postgres.start()
         wait_for(lambda: state().is_final(), LONG, "the run to end")
-        assert state().is_completed(), f"{state()}\n{servers.log('worker')[-6000:]}"
+        assert state().is_completed(), f"{state()}\n{servers.log()[-6000:]}"
         for stage, steps in (("sft", 300), ("dpo", 10)):
             [run] = children(stage, "FINISHED")
             points = [point.step for point in mlflow.get_metric_history(run.info.run_id, "loss")]
