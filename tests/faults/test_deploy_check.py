@@ -97,7 +97,7 @@ def test_deploying_is_foretold_from_an_empty_server_to_a_changed_file(server, pr
         ("interval: 900", "interval: 600"),
         ("stable_seconds: 10", "stable_seconds: 20"),
         ("enabled: true", "enabled: false"),
-        ("command: python -m cli.engine", "command: python -m cli.engine\n    comand: typo"),
+        ("name: gpu\n", "name: gpu\n      job_variables:\n        comand: typo\n"),
     ):
         assert old in text
         text = text.replace(old, new)

@@ -21,7 +21,7 @@ pull:
       directory: /srv
 definitions:
   job: &job
-    command: python -m cli.engine
+    command: python -m prefect.engine
 deployments:
   - name: main
     entrypoint: flows.py:weigh

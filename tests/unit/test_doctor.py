@@ -29,6 +29,10 @@ def checks() -> dict[str, Check]:
     return {check.name: check for _, section in examine() for check in section}
 
 
+def packages() -> Check:
+    return doctor._packages()[0]
+
+
 @pytest.fixture(autouse=True)
 def _no_hub(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -94,37 +98,37 @@ def test_a_base_that_was_changed_or_is_not_whole_is_red(bare: Path):
         (folder / name).write_bytes(name.encode())
     own = "".join(f"{hashlib.sha256(name.encode()).hexdigest()}  {name}\n" for name in names)
     (folder / "SHA256SUMS").write_text(own, encoding="utf-8")
-    assert checks()["embedded base"].level == "green"
+    assert doctor_base.check_embedded_base().level == "green"
     (folder / "config.json").write_text("{}", encoding="utf-8")
-    assert (checks()["embedded base"].level, checks()["embedded base"].found) == (
+    assert (doctor_base.check_embedded_base().level, doctor_base.check_embedded_base().found) == (
         *("red", "not as it was shipped: config.json"),
     )
     (folder / "config.json").unlink()
-    assert checks()["embedded base"].found == "missing: config.json"
+    assert doctor_base.check_embedded_base().found == "missing: config.json"
 
 
 def test_another_version_than_the_locked_one_is_yellow(bare: Path):
     (bare / "requirements.lock").write_text("pytest==0.0.1\nno-such-package==1\n", encoding="utf-8")
-    assert checks()["packages"].level == "yellow"
-    assert "(lock: 0.0.1)" in checks()["packages"].found
+    assert packages().level == "yellow"
+    assert "(lock: 0.0.1)" in packages().found
 
 
 def test_a_lock_with_hashes_is_read(bare: Path):
     lock = f"pytest=={pytest.__version__} \\\n    --hash=sha256:{'0' * 64}\nruff==0.0.1 ; python_version > '3'\n"
     (bare / "requirements.lock").write_text(lock, encoding="utf-8")
-    assert "pytest" not in checks()["packages"].found
-    assert "(lock: 0.0.1)" in checks()["packages"].found
+    assert "pytest" not in packages().found
+    assert "(lock: 0.0.1)" in packages().found
 
 
 def test_a_version_outside_of_what_is_known_to_work_is_red(bare: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(doctor, "requires", lambda _: ["pytest<1", "no-such-package; extra == 'dev'"])
-    assert (checks()["packages"].level, "(needed: <1)" in checks()["packages"].found) == ("red", True)
+    assert (packages().level, "(needed: <1)" in packages().found) == ("red", True)
 
 
 def test_a_local_build_of_the_locked_version_is_the_locked_version(bare: Path):
     public = torch.__version__.partition("+")[0]
     (bare / "requirements.lock").write_text(f"torch=={public}\n", encoding="utf-8")
-    assert checks()["packages"].level == "green"
+    assert packages().level == "green"
 
 
 def test_a_doctor_does_not_die_of_what_it_finds(bare: Path):
@@ -140,20 +144,21 @@ def test_a_broken_store_is_red(bare: Path):
 
 
 def test_looking_makes_no_store(bare: Path):
-    assert checks()["MLflow"].level == "green"
+    assert doctor_tracking.check_tracking()[0].level == "green"
     assert not (bare / "mlruns").exists()
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "postgresql://u@127.0.0.1:9/mlflow", "mlruns"])
 def test_a_tracking_server_that_does_not_answer_is_red(bare: Path, monkeypatch: pytest.MonkeyPatch, address: str):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    assert checks()["MLflow"].level == "red"
+    assert doctor_tracking.check_tracking()[0].level == "red"
 
 
 def test_credentials_in_the_address_of_the_store_are_not_shown(bare: Path, monkeypatch: pytest.MonkeyPatch):
     for uri in ("http://user:hunter2@127.0.0.1:9", "postgresql://user:hunter2@db/mlflow"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        assert not [check for check in checks().values() if "hunter2" in check.found + check.remedy]
+        found = doctor_tracking.check_tracking()
+        assert not [check for check in found if "hunter2" in check.found + check.remedy]
 
 
 def test_another_kind_of_server_is_no_mlflow(monkeypatch: pytest.MonkeyPatch):
