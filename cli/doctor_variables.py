@@ -14,7 +14,7 @@ def check_variables() -> list[Check]:
         mine = [name for name in os.environ if name.startswith(prefix)]
         names = set(known()) if mine else set()
         for name in sorted(mine):
-            if name not in names and (close := get_close_matches(name, names, 1, 0.88)):
+            if name not in names and (close := get_close_matches(name, names, 1, 0.9)):
                 told = f"{name} is nothing that is read (did you mean {close[0]}?)"
                 checks.append(Check("environment", "yellow", told, "correct the name, or unset it"))
     return checks
