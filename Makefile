@@ -15,10 +15,10 @@ INSTALLED := $(VENV)/.installed
 # Tools that look at the environment from outside it.
 TOOLS   := .tools
 
-.PHONY: help install run test faults soak check up data base fair-play bench bench-gpu fuzz clean lock sbom audit kubernetes-check
+.PHONY: help install run test faults soak check deploy-check up data base fair-play bench bench-gpu fuzz clean lock sbom audit kubernetes-check
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 install: $(INSTALLED) ## create .venv with exactly the locked versions
 
@@ -53,6 +53,9 @@ check: $(INSTALLED) ## lint, format, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-cache
+
+deploy-check: $(INSTALLED) ## is prefect.yaml in order, and what would deploying change on the server? changes nothing
+	$(BIN)/pii-finetune deploy-check $(ARGS)
 
 up: $(INSTALLED) ## Prefect server, MLflow server, work pool, deployments and a worker; ctrl-C stops all of it
 	$(BIN)/python -m cli.stack

@@ -97,7 +97,14 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "automate", help="create or update the automations that crash silent runs and resume crashed ones"
     )
-    commands.add_parser("doctor", help="show what this machine has and what is missing")
+    doctor = commands.add_parser("doctor", help="show what this machine and its servers have, and what is missing")
+    doctor.add_argument("--json", action="store_true", dest="as_json", help="for other programs")
+    deploy_check = commands.add_parser(
+        "deploy-check", help="check prefect.yaml, and show what deploying it would change; changes nothing"
+    )
+    deploy_check.add_argument(
+        "--file", type=Path, default=Path("prefect.yaml"), metavar="FILE", help="the file (default: %(default)s)"
+    )
     return parser
 
 
@@ -258,10 +265,16 @@ def _build_data(options: argparse.Namespace) -> int:
     return from_ai4privacy(options.source, options.out, options.min_count, options.negatives_per_positive)
 
 
-def _examine(_: argparse.Namespace) -> int:
+def _examine(options: argparse.Namespace) -> int:
     from cli.doctor import doctor
 
-    return doctor()
+    return doctor(options.as_json)
+
+
+def _check_deployments(options: argparse.Namespace) -> int:
+    from cli.deploy_check import deploy_check
+
+    return deploy_check(options.file)
 
 
 def _reconcile(options: argparse.Namespace) -> int:
@@ -289,6 +302,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "reconcile": _reconcile,
     "automate": _automate,
     "doctor": _examine,
+    "deploy-check": _check_deployments,
 }
 
 

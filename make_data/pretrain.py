@@ -5,6 +5,7 @@ the same order; weights differ in the last digits between kinds of processor.
 """
 
 import argparse
+import hashlib
 import itertools
 import json
 import math
@@ -235,6 +236,14 @@ def pretrain(
         "mean_losses_since_the_report_before": {"of": ["text", "alignment"], **losses},
     }
     (folder / "pretraining.json").write_text(json.dumps([*before, figures], indent=2) + "\n", encoding="utf-8")
+    write_sums(folder)
+
+
+def write_sums(folder: Path) -> None:
+    """Write the digests of the base's files, as `sha256sum --check SHA256SUMS` and `doctor` read them."""
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in (".json", ".jinja", ".safetensors"))
+    digests = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    (folder / "SHA256SUMS").write_text("".join(digests), encoding="utf-8")
 
 
 def main() -> None:

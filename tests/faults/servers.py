@@ -21,22 +21,23 @@ def free_port() -> int:
 
 
 @contextmanager
-def mlflow_server(folder):
+def mlflow_server(folder, *options, **settings):
     """MLflow on a store of its own; yields the port."""
     port = free_port()
     command = [str(BIN / "mlflow"), "server", "--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
     command += ["--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1"]
-    with _running(command, folder / "mlflow.txt", f"http://127.0.0.1:{port}/health"):
+    with _running([*command, *options], folder / "mlflow.txt", f"http://127.0.0.1:{port}/health", settings):
         yield port
 
 
 @contextmanager
-def prefect_server(folder):
+def prefect_server(folder, **settings):
     """Prefect's server with a database of its own; yields the port."""
     port = free_port()
     command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
     environment = {"PREFECT_HOME": str(folder / "prefect-server"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    environment |= settings
     with _running(command, folder / "prefect.txt", f"http://127.0.0.1:{port}/api/health", environment):
         yield port
 
