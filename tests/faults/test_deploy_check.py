@@ -41,7 +41,7 @@ def run(settings, folder, *command):
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
     inherited |= {"PYTHONPATH": str(ROOT), "PII_FINETUNE_ROOT": str(ROOT), "COLUMNS": "200"}
     return subprocess.run(
-        command, env=inherited | settings, cwd=folder, capture_output=True, text=True, check=False, timeout=300
+        command, env=inherited | settings, cwd=folder, capture_output=True, text=True, check=False, timeout=540
     )
 
 
