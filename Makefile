@@ -11,7 +11,7 @@ TORCH   := $(shell grep '^torch==' requirements.lock)
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install run test faults soak check up data base fair-play bench bench-gpu fuzz clean
+.PHONY: help install run test faults soak check backup restore up data base fair-play bench bench-gpu fuzz clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,6 +48,12 @@ check: $(INSTALLED) ## lint, format, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-cache
+
+backup: ## both databases and the artifacts of the running containers into a folder (TO=backups KEEP=7)
+	@$(PYTHON) -m cli.backup.take $(if $(TO),--to '$(TO)') $(if $(KEEP),--keep '$(KEEP)')
+
+restore: ## a backup into the containers (FROM=backups/..., FORCE=1 over runs that are there)
+	@$(PYTHON) -m cli.backup.restore '$(FROM)' $(if $(FORCE),--force)
 
 up: $(INSTALLED) ## Prefect server, MLflow server, work pool, deployments and a worker; ctrl-C stops all of it
 	$(BIN)/python -m cli.stack
