@@ -97,6 +97,17 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "automate", help="create or update the automations that crash silent runs and resume crashed ones"
     )
+    metrics = commands.add_parser("metrics", help="tell Prometheus of runs, workers, slots and the models in production")
+    metrics.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    metrics.add_argument("--port", type=int, default=9400, help="the port (default: %(default)s)")
+    metrics.add_argument(
+        "--disk",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="also tell the room on the disk of this folder; may be repeated",
+    )
     commands.add_parser("doctor", help="show what this machine has and what is missing")
     return parser
 
@@ -276,6 +287,12 @@ def _automate(_: argparse.Namespace) -> int:
     return automate()
 
 
+def _serve_metrics(options: argparse.Namespace) -> int:
+    from cli.metrics import serve
+
+    return serve(options.host, options.port, options.disk)
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "validate": _validate,
@@ -288,6 +305,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "data": _build_data,
     "reconcile": _reconcile,
     "automate": _automate,
+    "metrics": _serve_metrics,
     "doctor": _examine,
 }
 
