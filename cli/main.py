@@ -97,7 +97,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "automate", help="create or update the automations that crash silent runs and resume crashed ones"
     )
-    metrics = commands.add_parser("metrics", help="tell Prometheus of runs, workers, slots and the models in production")
+    metrics = commands.add_parser(
+        "metrics", help="tell Prometheus of runs, workers, slots and the models in production"
+    )
     metrics.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     metrics.add_argument("--port", type=int, default=9400, help="the port (default: %(default)s)")
     metrics.add_argument(
