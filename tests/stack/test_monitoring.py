@@ -1,4 +1,4 @@
-"""The alerts and the dashboard, by a real Prometheus (as Debian has it) where there is one; Grafana itself is not run."""
+"""The alerts and the dashboard, by a real Prometheus where there is one; Grafana itself is not run."""
 
 import http.server
 import json
@@ -22,7 +22,8 @@ needs_prometheus = pytest.mark.skipif(shutil.which("prometheus") is None, reason
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on this machine")
 
 QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
-ALERTS = [rule for group in yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
+GROUPS = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"]
+ALERTS = [rule for group in GROUPS for rule in group["rules"]]
 
 
 @needs_promtool
@@ -52,7 +53,7 @@ def prometheus(tmp_path_factory, servers):
         text = text.replace(service, address)
     port = _free_port()
     text = text.replace("127.0.0.1:9090", f"127.0.0.1:{port}").replace("30s", "2s").replace("25s", "2s")
-    text = text.replace("/tmp/", f"{folder}/")  # noqa: S108  where the passwords are
+    text = text.replace("/tmp/", f"{folder}/")
     (folder / "prefect-password").write_text("p")
     (folder / "mlflow-password").write_text("m")
     (folder / "prometheus.yml").write_text(text)
@@ -74,17 +75,22 @@ def _free_port():
         return probe.getsockname()[1]
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    role = ""
+
+
 class _Exposition(http.server.BaseHTTPRequestHandler):
     """Gives what the real servers were once seen to give."""
 
     def do_GET(self):
-        name = "prefect" if self.path == "/api/metrics" else self.server.role
+        assert isinstance(self.server, _Server)
+        name = self.server.role
         self.send_response(200)
         self.send_header("Content-Type", "text/plain; version=0.0.4")
         self.end_headers()
         self.wfile.write((Path(__file__).parent / "expositions" / f"{name}.txt").read_bytes())
 
-    def log_message(self, *_):
+    def log_message(self, format, *args):
         pass
 
 
@@ -92,7 +98,7 @@ class _Exposition(http.server.BaseHTTPRequestHandler):
 def servers():
     running = {}
     for service in ("metrics:9400", "prefect:4200", "mlflow:5000"):
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Exposition)
+        server = _Server(("127.0.0.1", 0), _Exposition)
         server.role = service.partition(":")[0]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         running[service] = server
