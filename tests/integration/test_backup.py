@@ -34,6 +34,7 @@ class Host(Containers):
 
 @pytest.fixture(scope="module")
 def server():
+    assert BINARIES is not None
     with postgres_server(BINARIES) as running:
         yield running
 

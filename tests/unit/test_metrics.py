@@ -35,7 +35,7 @@ class _Prefect(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format, *args):
+    def log_message(self, format, *args):  # noqa: A002  its name in the base
         pass
 
 
