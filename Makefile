@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 # Tools that look at the environment from outside it.
 TOOLS   := .tools
 
-.PHONY: help install run test faults soak check deploy-check up data base fair-play bench bench-gpu fuzz clean lock sbom audit kubernetes-check
+.PHONY: help install run test faults soak check deploy-check backup restore up data base fair-play bench bench-gpu fuzz clean lock sbom audit kubernetes-check
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -56,6 +56,12 @@ check: $(INSTALLED) ## lint, format, types, import contracts
 
 deploy-check: $(INSTALLED) ## is prefect.yaml in order, and what would deploying change on the server? changes nothing
 	$(BIN)/pii-finetune deploy-check $(ARGS)
+
+backup: ## both databases and the artifacts of the running containers into a folder (TO=backups KEEP=7)
+	@$(PYTHON) -m cli.backup.take $(if $(TO),--to '$(TO)') $(if $(KEEP),--keep '$(KEEP)')
+
+restore: ## a backup into the containers (FROM=backups/..., FORCE=1 over runs that are there)
+	@$(PYTHON) -m cli.backup.restore '$(FROM)' $(if $(FORCE),--force)
 
 up: $(INSTALLED) ## Prefect server, MLflow server, work pool, deployments and a worker; ctrl-C stops all of it
 	$(BIN)/python -m cli.stack

@@ -105,6 +105,19 @@ def build_parser() -> argparse.ArgumentParser:
     deploy_check.add_argument(
         "--file", type=Path, default=Path("prefect.yaml"), metavar="FILE", help="the file (default: %(default)s)"
     )
+    metrics = commands.add_parser(
+        "metrics", help="tell Prometheus of runs, workers, slots and the models in production"
+    )
+    metrics.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    metrics.add_argument("--port", type=int, default=9400, help="the port (default: %(default)s)")
+    metrics.add_argument(
+        "--disk",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="also tell the room on the disk of this folder; may be repeated",
+    )
     return parser
 
 
@@ -289,6 +302,12 @@ def _automate(_: argparse.Namespace) -> int:
     return automate()
 
 
+def _serve_metrics(options: argparse.Namespace) -> int:
+    from cli.metrics import serve
+
+    return serve(options.host, options.port, options.disk)
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "validate": _validate,
@@ -301,6 +320,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "data": _build_data,
     "reconcile": _reconcile,
     "automate": _automate,
+    "metrics": _serve_metrics,
     "doctor": _examine,
     "deploy-check": _check_deployments,
 }
