@@ -36,6 +36,7 @@ def main() -> int:
 
 def make_users() -> None:
     """Make, in this order, users, what belongs to the worker, and what the reader may read."""
+    _change_admin_password()
     _log_in(_ADMIN)
     auth = get_app_client("basic-auth", tracking_uri=mlflow.get_tracking_uri())
     for name in (_WORKER, _READER):
@@ -56,6 +57,16 @@ def make_users() -> None:
     auth.grant_user_permission(_READER, "experiment", experiment_id, "READ")
     for model in PAIR:
         auth.grant_user_permission(_READER, "registered_model", model, "READ")
+
+
+def _change_admin_password() -> None:
+    """Give `admin` the password in use, when MLFLOW_ADMIN_OLD_PASSWORD holds the one before; MLflow keeps its own copy."""
+    old = os.environ.get("MLFLOW_ADMIN_OLD_PASSWORD")
+    if not old:
+        return
+    os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = _ADMIN, old
+    auth = get_app_client("basic-auth", tracking_uri=mlflow.get_tracking_uri())
+    auth.update_user_password(_ADMIN, os.environ[_PASSWORDS[_ADMIN]], current_password=old)
 
 
 def _log_in(name: str) -> None:

@@ -51,7 +51,7 @@ class Stack:
         self.project = f"pii-test-{os.getpid()}"
         self.prefect_port, self.mlflow_port = free_port(), free_port()
         text, _ = fill((ROOT / ".env.example").read_text(encoding="utf-8"))
-        text += f"PREFECT_PORT={self.prefect_port}\nMLFLOW_PORT={self.mlflow_port}\nWORKBOOKS={workbooks}\n"
+        text += f"PREFECT_PORT={self.prefect_port}\nMLFLOW_PORT={self.mlflow_port}\nWORKBOOKS={workbooks}\nIMAGE_TAG=test\n"
         self.secrets = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
         self._env_file = folder / "stack.env"
         self._env_file.touch(mode=0o600)
@@ -67,9 +67,12 @@ class Stack:
             raise AssertionError(f"{' '.join(command)} failed:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
         return done.stdout + done.stderr
 
+    def build(self):
+        for service in ("prefect", "proxy"):  # the two images; podman-compose would build one for each service
+            self.call("build", service)
+
     def up(self):
-        self.call("build", "prefect")  # first, and once: podman-compose builds the image of four services side by side
-        self.call("up", "--detach", "--build")
+        self.call("up", "--detach")
         self.wait(self.is_ready, "the servers did not answer, or the deployments are not there")
 
     def down(self, *arguments):

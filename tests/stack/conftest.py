@@ -23,6 +23,7 @@ def stack(tmp_path_factory, small_rows):
         path.chmod(0o755)  # the worker is another user
     made = Stack(*found, folder, workbooks)
     try:
+        made.build()
         made.up()
         yield made
     finally:
