@@ -60,7 +60,7 @@ def make_users() -> None:
 
 
 def _change_admin_password() -> None:
-    """Give `admin` the password in use, when MLFLOW_ADMIN_OLD_PASSWORD holds the one before; MLflow keeps its own copy."""
+    """Give `admin` the password in use, when MLFLOW_ADMIN_OLD_PASSWORD holds the one before."""
     old = os.environ.get("MLFLOW_ADMIN_OLD_PASSWORD")
     if not old:
         return

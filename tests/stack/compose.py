@@ -51,7 +51,9 @@ class Stack:
         self.project = f"pii-test-{os.getpid()}"
         self.prefect_port, self.mlflow_port = free_port(), free_port()
         text, _ = fill((ROOT / ".env.example").read_text(encoding="utf-8"))
-        text += f"PREFECT_PORT={self.prefect_port}\nMLFLOW_PORT={self.mlflow_port}\nWORKBOOKS={workbooks}\nIMAGE_TAG=test\n"
+        text += (
+            f"PREFECT_PORT={self.prefect_port}\nMLFLOW_PORT={self.mlflow_port}\nWORKBOOKS={workbooks}\nIMAGE_TAG=test\n"
+        )
         self.secrets = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
         self._env_file = folder / "stack.env"
         self._env_file.touch(mode=0o600)
