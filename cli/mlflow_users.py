@@ -45,13 +45,14 @@ def make_users() -> None:
         else:
             auth.create_user(name, os.environ[_PASSWORDS[name]])
 
-    _log_in(_WORKER)  # MLflow gives whoever makes a thing the right to manage it
+    # Only an administrator is told what does not exist. MLflow gives whoever makes a thing the right to manage it.
     client, experiment = MlflowClient(), TrackingConfig().experiment
     found = client.get_experiment_by_name(experiment)
+    missing = [model for model in PAIR if not _exists(client.get_registered_model, model)]
+    _log_in(_WORKER)
     experiment_id = client.create_experiment(experiment) if found is None else found.experiment_id
-    for model in PAIR:
-        if not _exists(client.get_registered_model, model):
-            client.create_registered_model(model)
+    for model in missing:
+        client.create_registered_model(model)
 
     _log_in(_ADMIN)
     auth.grant_user_permission(_READER, "experiment", experiment_id, "READ")
