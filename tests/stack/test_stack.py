@@ -33,7 +33,7 @@ def watch_a_run(stack, **settings):
     """Start a run as a person outside does, and return what the terminal showed."""
     given = {"data": "/workbooks/labels.xlsx", "overrides": QUICK | settings}
     parameters = [part for name, value in given.items() for part in ("--param", f"{name}={json.dumps(value)}")]
-    command = [PREFECT, "deployment", "run", "pii-finetune/main", "--watch", "--timeout", "1200", *parameters]
+    command = [PREFECT, "deployment", "run", "pii-finetune/main", "--watch", "--watch-timeout", "1200", *parameters]
     return subprocess.run(
         command, env=stack.environment("reader"), capture_output=True, text=True, timeout=1500, check=False
     )
