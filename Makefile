@@ -15,7 +15,8 @@ INSTALLED := $(VENV)/.installed
 # Tools that look at the environment from outside it.
 TOOLS   := .tools
 
-.PHONY: help install run test faults soak check deploy-check backup restore up data base fair-play bench bench-gpu fuzz clean lock sbom audit kubernetes-check
+.PHONY: help install run test faults secrets test-stack soak check deploy-check backup restore up data base fair-play bench bench-gpu
+.PHONY: fuzz clean lock sbom audit kubernetes-check
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -39,11 +40,17 @@ endif
 run: $(INSTALLED) ## the whole flow on the shipped workbook: minutes on two cores, no GPU (ARGS='--profile seed' for others)
 	$(BIN)/pii-finetune run $(ARGS)
 
-test: $(INSTALLED) ## all tests that run without a GPU, but the longest of `make faults`
-	$(BIN)/python -m pytest -m "not faults" $(ARGS)
+test: $(INSTALLED) ## all tests that run without a GPU, but the longest of `make faults` and the containers of `make test-stack`
+	$(BIN)/python -m pytest -m "not faults and not stack" $(ARGS)
 
 faults: $(INSTALLED) ## the tests of docs/faults.md, all of them: processes and servers killed, disks full
 	$(BIN)/python -m pytest tests/faults tests/integration/test_checkpoints.py $(ARGS)
+
+secrets: ## write .env with strong passwords for the containers of docker-compose.yml; what is there stays
+	@$(PYTHON) -m cli.make_secrets
+
+test-stack: $(INSTALLED) ## build the containers with docker or podman, bring them up, try every door, train, load the model
+	$(BIN)/python -m pytest tests/stack $(ARGS)
 
 soak: $(INSTALLED) ## thirty runs under random kills of processes and servers
 	$(BIN)/python -m benchmarks.soak $(ARGS)

@@ -6,10 +6,20 @@
 set -euo pipefail
 readonly WAIT_SECONDS=${WAIT_SECONDS:-300}
 
+# The password is read from the environment: what is in an argument, every process can read.
+readonly ASK='
+import base64, os, sys, urllib.request
+user = os.environ.get("PREFECT_API_AUTH_STRING", "") if "://prefect" in sys.argv[1] else ""
+request = urllib.request.Request(sys.argv[1])
+if user:
+    request.add_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
+urllib.request.urlopen(request, timeout=5)
+'
+
 answers() { # a real login and a real page: an open port may belong to a server that is still starting
     case $1 in
         postgresql://*) python -c 'import sys, psycopg2; psycopg2.connect(sys.argv[1], connect_timeout=5)' "$1" ;;
-        *) python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)' "$1" ;;
+        *) python -c "$ASK" "$1" ;;
     esac
 }
 

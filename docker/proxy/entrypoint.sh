@@ -1,0 +1,37 @@
+#!/bin/bash
+# Writes what depends on this stack, hosts, name server and certificate, beside nginx.conf, then becomes nginx.
+set -euo pipefail
+: "${PUBLIC_HOST:?}"
+mkdir -p /tmp/nginx
+
+# Names are asked for again every 10 s: a service that was made anew has another address.
+nameserver=$(awk '$1 == "nameserver" {print $2; exit}' /etc/resolv.conf)
+[[ $nameserver == *:* ]] && nameserver="[$nameserver]"
+echo "resolver $nameserver valid=10s ipv6=off;" > /tmp/nginx/resolver.conf
+
+tls=/etc/proxy/tls ssl=""
+if [[ -f $tls/tls.crt && -f $tls/tls.key ]]; then
+    ssl=" ssl"
+    printf 'ssl_certificate %s/tls.crt;\nssl_certificate_key %s/tls.key;\nssl_protocols TLSv1.2 TLSv1.3;\n' $tls $tls
+fi > /tmp/nginx/tls.conf
+
+door() { # PORT SERVICE: any other Host header, such as one that was rebound to this address, is misdirected
+    cat <<NGINX
+server {
+    listen $1$ssl default_server;
+    server_name "";
+    location / { return 421; }
+}
+server {
+    listen $1$ssl;
+    server_name $PUBLIC_HOST localhost 127.0.0.1;
+    location / {
+        set \$service http://$2:$1;
+        proxy_pass \$service;
+    }
+}
+NGINX
+}
+{ door 4200 prefect; door 5000 mlflow; } > /tmp/nginx/doors.conf
+
+exec nginx -c /etc/nginx/nginx.conf -g 'daemon off;'

@@ -1,0 +1,130 @@
+"""What a team does with the stack: a workbook goes in, a model comes out, things are stopped and started."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(3600)]
+
+PREFECT = str(Path(sys.executable).parent / "prefect")
+QUICK = {
+    "sft.max_steps": 40,
+    "sft.logging_steps": 10,
+    "dpo.max_steps": 10,
+    "dpo.logging_steps": 5,
+    "data.unseen": None,
+    "gate.minimum_f1": 0,
+    "gate.minimum_recall": 0,
+    "gate.minimum_format_validity": 0,
+}
+LOAD = """
+import mlflow, pandas
+model = mlflow.pyfunc.load_model("models:/pii-dpo/Production")
+answers = model.predict(pandas.DataFrame({"label": ["email address", "row count"], "language": ["en", "en"]}))
+print(answers.to_json(orient="records"))
+"""
+
+
+def watch_a_run(stack, **settings):
+    """Start a run as a person outside does, and return what the terminal showed."""
+    given = {"data": "/workbooks/labels.xlsx", "overrides": QUICK | settings}
+    parameters = [part for name, value in given.items() for part in ("--param", f"{name}={json.dumps(value)}")]
+    command = [PREFECT, "deployment", "run", "pii-finetune/main", "--watch", "--watch-timeout", "1200", *parameters]
+    return subprocess.run(
+        command, env=stack.environment("reader"), capture_output=True, text=True, timeout=1500, check=False
+    )
+
+
+def load_from_outside(stack, user):
+    return subprocess.run(
+        [sys.executable, "-c", LOAD], env=stack.environment(user), capture_output=True, text=True, check=False
+    )
+
+
+def flow_runs(stack):
+    code = """
+from prefect.client.orchestration import get_client
+with get_client(sync_client=True) as client:
+    for run in client.read_flow_runs():
+        print(run.name, run.state.name)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=stack.environment("reader"), capture_output=True, text=True, check=True
+    )
+    return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+
+
+@pytest.fixture(scope="module")
+def trained(stack):
+    done = watch_a_run(stack)
+    assert done.returncode == 0, f"{done.stdout[-3000:]}{done.stderr[-3000:]}\n{stack.logs('worker')[-6000:]}"
+    return stack
+
+
+def test_a_workbook_goes_in_and_the_model_in_production_loads_outside(trained):
+    done = load_from_outside(trained, "reader")
+    assert done.returncode == 0, done.stderr[-3000:]
+    answers = json.loads(done.stdout.strip().splitlines()[-1])
+    assert [set(each) >= {"sensitive", "probability"} for each in answers] == [True, True]
+
+
+def test_all_is_there_after_down_and_up(trained):
+    before = flow_runs(trained)
+    trained.down()
+    trained.up()
+    assert flow_runs(trained) == before
+    assert load_from_outside(trained, "reader").returncode == 0
+
+
+def test_deploy_repeated_changes_nothing(trained):
+    before = deployed(trained)
+    trained.call("run", "--rm", "deploy")
+    assert deployed(trained) == before
+
+
+def deployed(stack):
+    code = """
+import json
+from prefect.client.orchestration import get_client
+with get_client(sync_client=True) as client:
+    found = [
+        [each.name, str(each.id), each.parameters, each.concurrency_limit, len(each.schedules)]
+        for each in client.read_deployments()
+    ]
+    found += [[each.name, str(each.id)] for each in client.read_automations()]
+    found += [[each.name, str(each.id), each.concurrency_limit] for each in client.read_work_pools()]
+print(json.dumps(sorted(found, key=str)))
+"""
+    return subprocess.run(
+        [sys.executable, "-c", code], env=stack.environment("reader"), capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_a_stopped_worker_leaves_its_run_cancelled_within_the_grace_period(trained):
+    before = set(flow_runs(trained))
+    given = {"data": "/workbooks/labels.xlsx", "overrides": QUICK | {"sft.max_steps": 5000, "seed": 3}}
+    parameters = [part for name, value in given.items() for part in ("--param", f"{name}={json.dumps(value)}")]
+    command = [PREFECT, "deployment", "run", "pii-finetune/main", *parameters]
+    subprocess.run(command, env=trained.environment("reader"), check=True)
+    trained.wait(lambda: "step 20 of" in trained.logs("worker"), "the run did not train", 600)
+    asked = time.monotonic()
+    trained.run_engine("stop", "--time", "75", trained.container("worker"))
+    assert time.monotonic() - asked < 75
+    [new] = set(flow_runs(trained)) - before
+    assert flow_runs(trained)[new] == "Cancelled"
+    trained.run_engine("start", trained.container("worker"))
+
+
+@pytest.mark.parametrize("service", ["prefect", "mlflow", "worker", "proxy"])
+def test_nobody_is_root_and_nothing_of_the_image_can_be_written(stack, service):
+    assert stack.inside(service, "id", "-u").strip() not in ("", "0")
+    with pytest.raises(AssertionError, match="Read-only file system"):
+        stack.inside(service, "sh", "-c", "touch /opt/there")
+    status = stack.inside(service, "cat", "/proc/self/status")
+    facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert int(facts["CapEff"], 16) == int(facts["CapBnd"], 16) == 0
+    assert facts["NoNewPrivs"].strip() == "1"
