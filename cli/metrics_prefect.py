@@ -85,7 +85,7 @@ def _slots(client: httpx.Client, flows: dict[str, str]) -> Iterator[GaugeMetricF
     limit = GaugeMetricFamily("pii_slots", "Concurrency slots of a limit", labels=["limit"])
     taken = GaugeMetricFamily("pii_slots_taken", "Slots that are held", labels=["limit"])
     for each in _ask(client, "v2/concurrency_limits/filter", {}):
-        name = names.get(each["name"], each["name"])
+        name = str(names.get(each["name"], each["name"]))
         limit.add_metric([name], each["limit"])
         taken.add_metric([name], each["active_slots"])
     yield from (limit, taken)
