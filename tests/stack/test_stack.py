@@ -1,6 +1,7 @@
 """What a team does with the stack: a workbook goes in, a model comes out, things are stopped and started."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -89,6 +90,7 @@ def test_deploy_repeated_changes_nothing(trained):
 def deployed(stack):
     code = """
 import json
+import re
 from prefect.client.orchestration import get_client
 with get_client(sync_client=True) as client:
     found = [
@@ -110,7 +112,7 @@ def test_a_stopped_worker_leaves_its_run_cancelled_within_the_grace_period(train
     parameters = [part for name, value in given.items() for part in ("--param", f"{name}={json.dumps(value)}")]
     command = [PREFECT, "deployment", "run", "pii-finetune/main", *parameters]
     subprocess.run(command, env=trained.environment("reader"), check=True)
-    trained.wait(lambda: "step 20 of" in trained.logs("worker"), "the run did not train", 600)
+    trained.wait(lambda: re.search(r"step %d of %d.*\[20,5000", trained.logs("worker")), "the run did not train", 600)
     asked = time.monotonic()
     trained.run_engine("stop", "--time", "75", trained.container("worker"))
     assert time.monotonic() - asked < 75
