@@ -1,136 +1,135 @@
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import math
 
+import numpy as np
 import pytest
-from mlflow import MlflowClient
-from prometheus_client import CollectorRegistry, generate_latest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cli.main import main
-from cli.metrics import Servers
+from pii_finetune.metrics import Metrics, compute_metrics, count_confusion, equal_mass_bins, reliability_curve
 
-RUN = {
-    "expected_start_time": "2026-01-01T00:00:00+00:00",
-    "start_time": "2026-01-01T00:00:00+00:00",
-    "state_type": "CRASHED",
-}
-ANSWERS = {
-    "/api/flows/filter": [{"id": "f", "name": "pii-finetune"}],
-    "/api/flow_runs/filter": [RUN],
-    "/api/flow_runs/count": 3,
-    "/api/deployments/filter": [{"id": "d", "flow_id": "f", "name": "main"}],
-    "/api/v2/concurrency_limits/filter": [{"name": "deployment:d", "limit": 1, "active_slots": 1}],
-    "/api/work_pools/filter": [{"name": "gpu"}],
-    "/api/work_pools/gpu/workers/filter": [{"status": "ONLINE"}, {"status": "OFFLINE"}],
-}
+ROWS = st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0])), min_size=1, max_size=60)
+EXPECTED = [True, True, True, False, False]
+PROBABILITY = [0.9, 0.8, 0.2, 0.6, 0.1]
 
 
-class _Prefect(BaseHTTPRequestHandler):
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        is_user = self.headers["Authorization"] == "Basic cGlpOnA="
-        body = json.dumps(ANSWERS[self.path]).encode()
-        self.send_response(200 if is_user else 401)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format, *args):  # noqa: A002  its name in the base
-        pass
+def measure(rows: list[tuple[bool, float]]) -> Metrics:
+    return compute_metrics([yes for yes, _ in rows], [p for _, p in rows], [True] * len(rows))
 
 
-@pytest.fixture
-def prefect(monkeypatch):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Prefect)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{server.server_port}/api")
-    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "pii:p")
-    yield
-    server.shutdown()
-    server.server_close()
+def test_the_figures_are_those_of_their_definitions():
+    metrics = compute_metrics(EXPECTED, PROBABILITY, [True, True, True, True, False])
+    assert metrics.accuracy == pytest.approx(3 / 5)
+    assert metrics.balanced_accuracy == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert metrics.precision == metrics.recall == metrics.f1 == pytest.approx(2 / 3)
+    assert metrics.auroc == pytest.approx(5 / 6)  # of 3 x 2 pairs only (0.2, 0.6) is in the wrong order
+    assert metrics.average_precision == pytest.approx(1 / 3 * (1 + 1 + 3 / 4))
+    assert metrics.brier == pytest.approx((0.01 + 0.04 + 0.64 + 0.36 + 0.01) / 5)
+    assert metrics.ece == pytest.approx((0.1 + 0.2 + 0.8 + 0.6 + 0.1) / 5)  # five rows, a bin each
+    assert metrics.format_validity == pytest.approx(4 / 5)
+    assert metrics.num_rows == 5
 
 
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    import mlflow
-
-    address = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(address)
-    yield MlflowClient()
-    mlflow.set_tracking_uri(before)
+def test_sensitive_is_the_positive_class():
+    metrics = compute_metrics([True, False, False, False], [0.6] * 4, [True] * 4)
+    assert (metrics.recall, metrics.precision) == (1.0, 0.25)
 
 
-def told(tmp_path):
-    registry = CollectorRegistry(auto_describe=False)
-    servers = Servers([tmp_path])
-    servers.describe = list  # type: ignore[attr-defined]  # registering would ask the servers once more
-    registry.register(servers)
-    return generate_latest(registry).decode()
+def test_a_probability_of_a_half_is_a_yes_unless_the_answers_are_given():
+    assert compute_metrics([True, False], [0.5, 0.4], [True] * 2).accuracy == 1.0
+    assert compute_metrics([True, False], [0.5, 0.4], [True] * 2, [False, True]).accuracy == 0.0
 
 
-def test_runs_slots_workers_models_and_disk_are_told(prefect, store, tmp_path):
-    experiment = store.create_experiment("pii-finetune")
-    store.create_run(experiment, tags={"dataset_fingerprint": "rows"})
-    store.create_registered_model("pii-dpo")
-    tags = {"test_f1": "0.9593", "dataset_fingerprint": "rows"}
-    store.create_model_version("pii-dpo", f"file://{tmp_path}", tags=tags)
-    store.transition_model_version_stage("pii-dpo", "1", "Production")
-    store.set_registered_model_alias("pii-dpo", "champion", "1")
-    lines = told(tmp_path)
-    for line in (
-        'pii_flow_runs{flow="pii-finetune",state="Running"} 1.0',
-        'pii_flow_runs_ended_last_day{flow="pii-finetune",state="Crashed"} 3.0',
-        'pii_last_run_completed{flow="pii-finetune"} 0.0',
-        'pii_slots{limit="pii-finetune/main"} 1.0',
-        'pii_slots_taken{limit="pii-finetune/main"} 1.0',
-        'pii_workers_online{pool="gpu"} 1.0',
-        'pii_production_version{model="pii-dpo"} 1.0',
-        'pii_production_figure{figure="f1",model="pii-dpo"} 0.9593',
-        'pii_production_at_odds{model="pii-dpo"} 0.0',
-        'pii_production_knows_newest_data{model="pii-dpo"} 1.0',
-        'pii_server_up{server="prefect"} 1.0',
-        'pii_server_up{server="mlflow"} 1.0',
-    ):
-        assert line in lines
-    assert "pii_disk_free_bytes" in lines
-
-    store.create_run(experiment, tags={"dataset_fingerprint": "other rows"})
-    assert 'pii_production_knows_newest_data{model="pii-dpo"} 0.0' in told(tmp_path)
+def test_given_answers_leave_the_figures_of_the_probability_alone():
+    asked = compute_metrics(EXPECTED, PROBABILITY, [True] * 5).as_dict()
+    given_no = compute_metrics(EXPECTED, PROBABILITY, [True] * 5, [False] * 5).as_dict()
+    same = {name for name in asked if asked[name] == given_no[name]}
+    assert same == {"auroc", "average_precision", "brier", "ece", "format_validity", "num_rows"}
 
 
-def test_a_server_that_is_away_takes_away_its_own_figures_alone(prefect, monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    lines = told(tmp_path)
-    assert 'pii_server_up{server="mlflow"} 0.0' in lines
-    assert 'pii_server_up{server="prefect"} 1.0' in lines
-    assert 'pii_workers_online{pool="gpu"} 1.0' in lines
-    assert "pii_production_version{" not in lines
-    assert "metrics: mlflow: MLFLOW_TRACKING_URI=http://127.0.0.1:9" in capsys.readouterr().err
+def test_what_is_undefined_counts_as_zero_without_a_warning(recwarn: pytest.WarningsRecorder):
+    metrics = compute_metrics([True, True], [0.1, 0.2], [True, True])
+    assert (metrics.precision, metrics.recall, metrics.f1, metrics.balanced_accuracy) == (0.0, 0.0, 0.0, 0.0)
+    assert not recwarn.list
 
 
-def test_without_the_password_prefect_counts_as_down(prefect, store, monkeypatch, tmp_path):
-    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "pii:wrong")
-    assert 'pii_server_up{server="prefect"} 0.0' in told(tmp_path)
+@pytest.mark.parametrize("answer", [True, False])
+def test_rows_of_one_answer_have_no_order_to_measure_but_a_calibration(answer: bool, recwarn: pytest.WarningsRecorder):
+    metrics = compute_metrics([answer] * 2, [0.9, 0.2], [True, True])
+    assert math.isnan(metrics.auroc)
+    assert math.isnan(metrics.average_precision)
+    assert metrics.brier == pytest.approx((0.01 + 0.64) / 2 if answer else (0.81 + 0.04) / 2)
+    assert metrics.balanced_accuracy == 0.5
+    assert not recwarn.list
 
 
-def test_a_server_that_is_not_named_is_told_in_one_line(capsys):
-    assert main(["metrics"]) == 2
-    assert "PREFECT_API_URL is not set: name the Prefect server to look at" in capsys.readouterr().err
+def test_a_model_that_always_says_yes_is_balanced_at_a_half_however_many_rows_are_yes():
+    metrics = compute_metrics([True] * 9 + [False], [0.9] * 10, [True] * 10)
+    assert (metrics.accuracy, metrics.balanced_accuracy, metrics.auroc) == (0.9, 0.5, 0.5)
 
 
-def test_a_folder_that_is_not_there_has_no_disk(monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    assert main(["metrics", "--disk", str(tmp_path / "nowhere")]) == 2
-    assert "nowhere: there is no such folder" in capsys.readouterr().err
+def test_no_rows_have_no_figures_rather_than_good_ones():
+    metrics = compute_metrics([], [], [])
+    assert metrics.num_rows == 0
+    assert all(math.isnan(value) for name, value in metrics.as_dict().items() if name != "num_rows")
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(monkeypatch, store, capsys):
-    taken = ThreadingHTTPServer(("127.0.0.1", 0), _Prefect)
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    try:
-        assert main(["metrics", "--port", str(taken.server_port)]) == 2
-    finally:
-        taken.server_close()
-    assert "cannot be listened on" in capsys.readouterr().err
+def test_figures_are_plain_floats_that_json_and_mlflow_take():
+    metrics = compute_metrics(np.array([True, False]), np.array([0.9, 0.2]), np.array([True, True]))
+    assert {type(value) for name, value in metrics.as_dict().items() if name != "num_rows"} == {float}
+
+
+@given(ROWS, st.randoms())
+def test_the_order_of_rows_does_not_matter(rows: list[tuple[bool, float]], random):
+    shuffled = random.sample(rows, len(rows))
+    assert measure(shuffled).as_dict() == pytest.approx(measure(rows).as_dict(), nan_ok=True)
+
+
+@given(ROWS)
+def test_auroc_is_the_share_of_pairs_in_the_right_order(rows: list[tuple[bool, float]]):
+    pairs = [(p > q) + (p == q) / 2 for yes, p in rows for no, q in rows if yes and not no]
+    assert measure(rows).auroc == pytest.approx(np.mean(pairs) if pairs else math.nan, nan_ok=True)
+
+
+@given(ROWS)
+def test_the_calibration_error_is_never_above_the_mean_distance(rows: list[tuple[bool, float]]):
+    assert measure(rows).ece <= np.mean([abs(yes - p) for yes, p in rows]) + 1e-12
+
+
+def test_a_calibrated_model_has_no_calibration_error_and_an_overconfident_one_has_its_excess():
+    expected = [True] * 8 + [False] * 2 + [True] * 2 + [False] * 8
+    assert compute_metrics(expected, [0.8] * 10 + [0.2] * 10, [True] * 20).ece == pytest.approx(0)
+    assert compute_metrics(expected, [0.99] * 10 + [0.01] * 10, [True] * 20).ece == pytest.approx(0.19)
+
+
+def test_bins_of_the_reliability_curve_have_equal_mass():
+    probability = np.random.default_rng(0).beta(0.2, 0.2, size=1000)  # most near 0 or 1
+    curve = reliability_curve(probability > 0.5, probability)
+    assert curve.count.tolist() == [100] * 10
+    assert curve.predicted.tolist() == sorted(curve.predicted)
+    assert curve.predicted[0] == pytest.approx(np.sort(probability)[:100].mean())
+    assert curve.observed.tolist()[:4] == [0, 0, 0, 0]
+
+
+@given(ROWS, st.integers(1, 12))
+def test_rows_of_one_probability_share_a_bin_and_no_bin_is_empty(rows: list[tuple[bool, float]], num_bins: int):
+    probability = np.array([p for _, p in rows])
+    curve = reliability_curve([yes for yes, _ in rows], probability, num_bins)
+    assert (curve.count > 0).all()
+    assert curve.count.sum() == len(rows)
+    assert len(curve.count) <= min(num_bins, len(set(probability)))
+    bins = equal_mass_bins(probability, num_bins)
+    assert len({*zip(bins, probability, strict=True)}) == len(set(probability))
+
+
+def test_a_curve_of_no_rows_is_empty():
+    curve = reliability_curve([], [])
+    assert len(curve.predicted) == len(curve.observed) == len(curve.count) == 0
+    assert math.isnan(curve.error)
+
+
+def test_a_confusion_matrix_has_two_rows_even_for_one_answer():
+    assert count_confusion([True, True], [True, False]).tolist() == [[0, 0], [1, 1]]
+
+
+def test_rows_of_the_confusion_matrix_are_what_is_right():
+    assert count_confusion([False, False, True], [True, False, True]).tolist() == [[1, 1], [0, 1]]
