@@ -6,6 +6,7 @@ name. `reader` sees the experiment and loads the models. Whoever has no grant se
 
 import os
 import sys
+from collections.abc import Callable
 
 import mlflow
 from mlflow import MlflowClient
@@ -75,9 +76,9 @@ def _log_in(name: str) -> None:
     os.environ["MLFLOW_TRACKING_PASSWORD"] = os.environ[_PASSWORDS[name]]
 
 
-def _exists(get: object, name: str) -> bool:
+def _exists(get: Callable[[str], object], name: str) -> bool:
     try:
-        get(name)  # type: ignore[operator]
+        get(name)
     except RestException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise

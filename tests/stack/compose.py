@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import time
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import httpx
 
+from cli.backup.containers import find_compose
+from cli.backup.manifest import BackupError
 from cli.make_secrets import fill
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,24 +18,12 @@ LONG = 1800  # seconds that building, or a start on busy cores, may take
 
 
 def find_engine():
-    """Return the command of a compose whose engine answers, or None."""
-    for engine, composes in (
-        ("docker", (["docker", "compose"],)),
-        ("podman", (["podman-compose"], ["podman", "compose"])),
-    ):
-        if shutil.which(engine) is None or not answers([engine, "info"]):
-            continue
-        for compose in composes:
-            if answers([*compose, "version"]):
-                return engine, compose
-    return None
-
-
-def answers(command):
+    """Return the engine and the command of its compose, if one answers, or None."""
     try:
-        return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+        compose = find_compose()
+    except BackupError:
+        return None
+    return ("docker" if compose[0] == "docker" else "podman"), compose
 
 
 def free_port():
