@@ -215,7 +215,7 @@ def behind(runs, tmp_path):
     """`runs`, whose MLflow is a server of their own behind a proxy."""
     with mlflow_server(tmp_path) as port:
         proxy = TcpProxy(port)
-        runs._environment["MLFLOW_TRACKING_URI"] = proxy.url
+        runs.environment["MLFLOW_TRACKING_URI"] = proxy.url
         runs.client = MlflowClient(f"http://127.0.0.1:{port}")
         yield runs, proxy, tmp_path / "outputs"
         proxy.close()
@@ -337,7 +337,7 @@ def test_killed_while_mlflow_is_away_then_it_never_comes_back_then_it_does_and_n
 def test_prefect_away_in_sft_and_at_the_end_holds_no_step_up_and_the_run_completes(runs, tmp_path):
     with prefect_server(tmp_path) as port:
         proxy = TcpProxy(port)
-        runs._environment["PREFECT_API_URL"] = f"{proxy.url}/api"
+        runs.environment["PREFECT_API_URL"] = f"{proxy.url}/api"
         process = runs.start(*LONG)
         sft = runs.wait_for_step("sft", 20)
         began = time.time()
