@@ -1,0 +1,126 @@
+"""A training in processes of its own, as the run sees it: an adapter comes back, or an error that says why not."""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+import torch
+
+from pii_finetune import errors
+from pii_finetune.config import RunConfig
+from pii_finetune.distributed.job import Job, Stage
+from pii_finetune.distributed.messages import understand
+from pii_finetune.distributed.share import share_of_batch
+from pii_finetune.splits import Splits
+from pii_finetune.stopping import stopping_on_sigterm
+from pii_finetune.training import Adapter, OnUpdate, TrainingUpdate
+
+_LOGGER = logging.getLogger(__name__)
+_NUM_LAST_LINES = 30  # of what was printed, kept to explain a death
+
+
+def train_in_processes(
+    stage: Stage, splits: Splits, config: RunConfig, folder: Path, on_update: OnUpdate, start: Path | None = None
+) -> Adapter:
+    """Train in `runtime.num_processes` processes, each on its share of every batch.
+
+    A process that dies is started again with all others, at most `runtime.max_restarts` times, from the newest whole
+    checkpoint. None of them outlives this one.
+
+    Raises:
+        LostProcessError: they died more often than that.
+        PiiFinetuneError: whatever ended the training in one of them.
+    """
+    share = share_of_batch(stage, getattr(config, stage), config.runtime.num_processes)
+    job = Job(stage, config.model_copy(update={stage: share}), splits, folder, start)
+    with _launched(job) as process:
+        assert process.stdin is not None and process.stdout is not None  # noqa: PT018, S101  both are pipes
+        with stopping_on_sigterm(_Word(process.stdin)):
+            return _follow(process.stdout, config, on_update)
+
+
+@contextmanager
+def _launched(job: Job) -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-u", "-m", "pii_finetune.distributed.launcher", str(job.write()), str(os.getpid())]
+    threads = str(max(1, (os.cpu_count() or 1) // job.config.runtime.num_here))
+    # Processes that spin while they wait for each other's threads take the cores that these would run on.
+    environment = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive"} | os.environ
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # Ctrl-C at a terminal is for the run, which says it on
+    )
+    try:
+        yield process
+    finally:
+        process.kill()  # the kernel then kills all it started
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+class _Word:
+    """Says to the processes that they are to stop."""
+
+    def __init__(self, to: IO[str]) -> None:
+        self._to = to
+
+    def ask(self) -> None:
+        self._to.write("stop\n")
+        self._to.flush()
+
+
+def _follow(lines: IO[str], config: RunConfig, on_update: OnUpdate) -> Adapter:
+    others: deque[str] = deque(maxlen=_NUM_LAST_LINES)
+    for line in lines:
+        message = understand(line)
+        if message is None:
+            if line.strip():
+                others.append(line.rstrip())
+            continue
+        kind, content = message
+        if kind == "update":
+            step, num_steps, metrics = content
+            on_update(TrainingUpdate(step, num_steps, metrics))
+        elif kind == "log":
+            _LOGGER.log(*content)
+        elif kind == "started" and content:
+            _LOGGER.warning(
+                "a process of the training died; all are started again from the newest checkpoint (%d of at most %d "
+                "times)%s",
+                *(content, config.runtime.max_restarts, _told_by(others)),
+            )
+        elif kind == "adapter":
+            curves = {key: [(step, value) for step, value in curve] for key, curve in content.pop("curves").items()}
+            return Adapter(**(content | {"path": Path(content["path"]), "curves": curves}))
+        elif kind == "error":
+            _raise(*content)
+    raise errors.LostProcessError(
+        f"the processes of the training died {config.runtime.max_restarts + 1} times{_told_by(others)}; "
+        "its checkpoints are kept, and a rerun goes on from the newest"
+    )
+
+
+def _raise(kind: str, told: str) -> NoReturn:
+    if kind == "OutOfMemory":
+        raise torch.OutOfMemoryError(told)
+    known: Any = getattr(errors, kind)
+    raise known(told)
+
+
+def _told_by(lines: "deque[str]") -> str:
+    """Return the last error that was printed, in brackets."""
+    said = [line for line in lines if "Error" in line or "Killed" in line or "SIGKILL" in line]
+    return f" ({said[-1].strip()[:300]})" if said else ""
