@@ -14,8 +14,10 @@ import argparse
 import json
 import statistics
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -51,7 +53,8 @@ def train(stage: str, config: RunConfig, splits: Splits, start: Adapter | None, 
         adapter = train_sft(splits, config, folder, stamp)
     else:
         adapter = train_dpo(splits, start, config, folder, stamp)
-    steps = [(later - earlier) / (to - since) for (earlier, since), (later, to) in pairwise(stamps[2:])]
+    # From half-way on: CUDA graphs of all shapes are recorded by then.
+    steps = [(later - earlier) / (to - since) for (earlier, since), (later, to) in pairwise(stamps[len(stamps) // 2 :])]
     section = getattr(config, stage)
     rows = section.per_device_train_batch_size * section.gradient_accumulation_steps
     return {
@@ -63,21 +66,23 @@ def train(stage: str, config: RunConfig, splits: Splits, start: Adapter | None, 
     }
 
 
-def speed(
-    config: RunConfig, splits: Splits, start: Adapter, processes: Sequence[int], trainers: Sequence[str], steps: int
-) -> dict[str, Any]:
-    """Return for each stage and trainer what each number of processes takes, and how far its losses are from one's."""
-    results: dict[str, Any] = {}
-    for stage in STAGES:
+def speed(results: dict[str, Any], config: RunConfig, splits: Splits, start: Adapter, flags: Any) -> None:
+    """Add for each stage and trainer what each number of processes takes, and how far its losses are from one's."""
+    processes, steps = flags.processes, flags.steps
+    for stage in flags.stages:
         few = Splits(splits.train, splits.validation[:64], ())
         size = getattr(config, stage).per_device_train_batch_size
-        for trainer in trainers:
+        for trainer in flags.trainers:
             settings = {"max_steps": steps, "save_strategy": "no", "eval_steps": 1_000_000, "logging_steps": LOG_EVERY}
             ways = {str(number): {"runtime.num_processes": number} for number in processes}
             halves = {"per_device_train_batch_size": size // 2, "gradient_accumulation_steps": 2}
             ways["1, in halves"] = {"runtime.num_processes": 1, **stage_settings(halves)}
+            larger = {"per_device_train_batch_size": size * processes[-1]}
+            ways["a whole batch each"] = {"runtime.num_processes": processes[-1], **stage_settings(larger)}
             found: dict[str, Any] = {}
             for name, way in ways.items():
+                if flags.ways and name not in flags.ways:
+                    continue
                 recipe = apply_overrides(config, {"trainer": trainer, **stage_settings(settings), **way})
                 with tempfile.TemporaryDirectory() as folder:
                     found[name] = train(stage, recipe, few, start if stage == "dpo" else None, Path(folder))
@@ -87,13 +92,14 @@ def speed(
             for name, each in found.items():
                 times = each["rows_per_second"] / alone["rows_per_second"]
                 each["times_as_fast"] = round(times, 2)
-                if name.isdigit():
-                    each["efficiency"] = round(times * processes[0] / int(name), 2)
+                if name != "1, in halves":
+                    each["efficiency"] = round(times / (int(name) if name.isdigit() else processes[-1]), 2)
+                if name == "a whole batch each":
+                    continue  # other steps, other losses
                 apart = [abs(one - other) for one, other in zip(alone["losses"], each["losses"], strict=True)]
                 each["largest_loss_difference"] = float(f"{max(apart):.2g}")
                 each["root_mean_square_loss_difference"] = float(f"{statistics.fmean(d * d for d in apart) ** 0.5:.2g}")
-            results.setdefault(stage, {})[trainer] = found
-    return results
+            results.setdefault(stage, {}).setdefault(trainer, {}).update(found)
 
 
 def sharded(size: str, tokenizer: str, splits: Splits, processes: int, steps: int) -> dict[str, Any]:
@@ -122,7 +128,9 @@ def sharded(size: str, tokenizer: str, splits: Splits, processes: int, steps: in
             },
         )
         few = Splits(splits.train[: 16 * steps], splits.validation[:32], ())
-        found = train("sft", config, few, None, Path(folder) / "sft")
+        with fullest_gpu() as used:
+            found = train("sft", config, few, None, Path(folder) / "sft")
+        found["mib_on_the_fullest_gpu"] = max(used)
         adapter = found.pop("adapter")
         found["adapter_bytes"] = sum(path.stat().st_size for path in adapter.path.iterdir())
         newest = Path(folder) / f"sft/checkpoints/checkpoint-{steps}"
@@ -134,6 +142,28 @@ def sharded(size: str, tokenizer: str, splits: Splits, processes: int, steps: in
             abs(one - other) for one, other in zip(found["losses"], resumed["losses"], strict=True)
         )
         return found
+
+
+@contextmanager
+def fullest_gpu() -> Iterator[list[int]]:
+    """Collect, from within, how many MiB are in use on the GPU of which most is, twice a second."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    gpus = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
+    used, ended = [0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.5):
+            used.append(round(max(int(pynvml.nvmlDeviceGetMemoryInfo(gpu).used) for gpu in gpus) / 2**20))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield used
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def large_base(size: str, tokenizer_folder: str, folder: Path) -> str:
@@ -168,8 +198,11 @@ def main() -> None:
     parser.add_argument("--shape-only", metavar="TOKENIZER", help="random weights of Qwen2.5's shape")
     parser.add_argument("--records", type=Path, help="rows as JSON in place of the workbook's")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--ways", nargs="+", help="of `speed`, by their names in the results; all by default")
     parser.add_argument("--trainers", nargs="+", default=["fused", "trl"])
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=200, help="of `speed`: several epochs, as a recipe has")
+    parser.add_argument("--sharded-steps", type=int, default=50)
     parser.add_argument("--parts", nargs="+", choices=("speed", "sharded"), default=["speed"])
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=["7B"])
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -187,11 +220,11 @@ def main() -> None:
     if "speed" in flags.parts:
         few = apply_overrides(config, {"sft.max_steps": 20, "sft.save_strategy": "no", "sft.eval_steps": 1_000_000})
         start = train_sft(splits, few, Path(tempfile.mkdtemp()), lambda _: None)
-        results["speed"] = speed(config, splits, start, flags.processes, flags.trainers, flags.steps)
+        speed(results.setdefault("speed", {}), config, splits, start, flags)
     if "sharded" in flags.parts:
-        results["sharded"] = {
-            size: sharded(size, flags.shape_only, splits, flags.processes[-1], flags.steps) for size in flags.sizes
-        }
+        for size in flags.sizes:
+            found = sharded(size, flags.shape_only, splits, flags.processes[-1], flags.sharded_steps)
+            results.setdefault("sharded", {})[size] = found
     flags.out.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 

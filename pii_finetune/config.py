@@ -169,7 +169,9 @@ class RuntimeConfig(Section):
 
     num_processes: int = Field(default=0, ge=0)  # on all machines together, one a GPU; 0: in the run's own process
     num_nodes: int = Field(default=1, ge=1)  # machines; on each but the first `pii-finetune join` must run
-    rendezvous: str | None = None  # host:port of the first machine, where the others find it
+    rendezvous: str | None = Field(
+        default=None, pattern=r"^\S+:\d+$"
+    )  # host:port of the first machine, where the others find it
     # fsdp2: each GPU holds its share of the base, and of its adapters, instead of all of it; with trainer = "trl"
     sharding: Literal["none", "fsdp2"] = "none"
     max_restarts: int = Field(default=3, ge=0)  # of all processes, when one of them dies
@@ -187,8 +189,8 @@ class RuntimeConfig(Section):
             )
         if self.num_nodes > 1 and (self.num_processes == 0 or self.rendezvous is None):
             raise ValueError("num_nodes above 1 needs num_processes, and a rendezvous host:port on the first of them")
-        if self.sharding != "none" and self.num_processes == 0:
-            raise ValueError(f"sharding {self.sharding!r} needs num_processes: at least 1")
+        if self.sharding != "none" and (self.num_processes == 0 or self.num_nodes > 1):
+            raise ValueError(f"sharding {self.sharding!r} needs num_processes, and all of them on one machine")
         return self
 
 
@@ -225,5 +227,5 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _sharding_is_of_gpus(self) -> "RunConfig":
         if self.runtime.sharding != "none" and self.base.device != "cuda":
-            raise ValueError(f"runtime.sharding {self.runtime.sharding!r} needs base.device \"cuda\"")
+            raise ValueError(f'runtime.sharding {self.runtime.sharding!r} needs base.device "cuda"')
         return self

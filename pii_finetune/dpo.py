@@ -20,7 +20,7 @@ from pii_finetune.prompt import render_prompt
 from pii_finetune.records import Record
 from pii_finetune.smaller_steps import train_within_memory
 from pii_finetune.splits import Splits
-from pii_finetune.training import Adapter, OnUpdate, UpdateCallback, finish, trainer_arguments
+from pii_finetune.training import Adapter, OnUpdate, UpdateCallback, finish, on_one_gpu, trainer_arguments
 
 
 class WholeDPOTrainer(WholeCheckpoints, DPOTrainer):
@@ -55,7 +55,7 @@ def dpo_trainer(
     fused = config.trainer == "fused" and fallback is None
     shared: dict[str, Any] = {
         "model": model,
-        "args": DPOConfig(**trainer_arguments(config.dpo, config, folder, fused)),
+        "args": on_one_gpu(DPOConfig(**trainer_arguments(config.dpo, config, folder, fused))),
         "processing_class": tokenizer,
         "callbacks": [UpdateCallback(on_update)],
     }

@@ -29,7 +29,7 @@ def attempt(work: Callable[[Item], Result], given: Item) -> tuple[Result | None,
 
 
 def lack_of_memory(error: BaseException | None) -> str | None:
-    """Return what PyTorch says of lacking memory, or None; a CUDA graph cut off in its making wraps it in another error."""
+    """Return what PyTorch says of lacking memory, or None; a CUDA graph cut off in its making wraps it in an error."""
     while error is not None and not isinstance(error, OutOfMemoryError):  # ours comes after all that could be tried
         told = str(error).partition("\n")[0]
         if isinstance(error, torch.OutOfMemoryError) or (

@@ -20,7 +20,7 @@ from pii_finetune.prompt import render_prompt
 from pii_finetune.records import Record
 from pii_finetune.smaller_steps import train_within_memory
 from pii_finetune.splits import Splits
-from pii_finetune.training import Adapter, OnUpdate, UpdateCallback, finish, trainer_arguments
+from pii_finetune.training import Adapter, OnUpdate, UpdateCallback, finish, on_one_gpu, trainer_arguments
 
 
 class WholeSFTTrainer(WholeCheckpoints, SFTTrainer):
@@ -52,7 +52,7 @@ def sft_trainer(splits: Splits, config: RunConfig, folder: Path, on_update: OnUp
     fused = config.trainer == "fused" and fallback is None
     shared: dict[str, Any] = {
         "model": model,
-        "args": SFTConfig(**trainer_arguments(config.sft, config, folder, fused)),
+        "args": on_one_gpu(SFTConfig(**trainer_arguments(config.sft, config, folder, fused))),
         "processing_class": tokenizer,
         "peft_config": LoraConfig(task_type="CAUSAL_LM", bias="none", **config.lora.model_dump()),
         "callbacks": [UpdateCallback(on_update)],

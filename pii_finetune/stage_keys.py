@@ -10,7 +10,8 @@ what changes no result:
 - `runtime.num_nodes`, `rendezvous`, `max_restarts`: where the same processes run, and how often again.
 - `gate`: judges results; it is asked anew in every run.
 
-`fused`, `runtime.num_processes`, batch sizes for evaluation and gradient checkpointing stay in: sums in another order round otherwise.
+`fused`, `runtime.num_processes`, batch sizes for evaluation and gradient checkpointing stay in: sums in another order
+round otherwise.
 """
 
 import functools

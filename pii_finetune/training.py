@@ -16,6 +16,7 @@ from pii_finetune.base_model import portable_name
 from pii_finetune.checkpoints import newest_whole
 from pii_finetune.config import RunConfig, TrainingSection
 from pii_finetune.disk import told_if_full
+from pii_finetune.distributed.nodes import everywhere
 from pii_finetune.distributed.ranks import rank
 from pii_finetune.distributed.sharded import adapter_weights, sharding_arguments
 from pii_finetune.errors import TrainingDivergedError, TrainingStoppedError
@@ -71,6 +72,13 @@ def trainer_arguments(section: TrainingSection, config: RunConfig, folder: Path,
         "dataloader_pin_memory": config.base.device == "cuda",
         **sharding_arguments(config.runtime),
     }
+
+
+def on_one_gpu(args: Any) -> Any:
+    """Return TRL's configuration, told that a process has one GPU: with several, Trainer would take them all for it."""
+    if args.n_gpu > 1:  # reading it is what makes Trainer look
+        args._n_gpu = 1  # noqa: SLF001 # no setting reaches it
+    return args
 
 
 class UpdateCallback(TrainerCallback):
@@ -136,6 +144,7 @@ def finish(
     stop = StopCallback()
     trainer.add_callback(stop)
     checkpoint, skipped = newest_whole(folder / "checkpoints")
+    checkpoint = everywhere(checkpoint, folder / "checkpoints")
     for line in skipped:
         _LOGGER.warning("%s", line)
     if checkpoint is not None:

@@ -4,7 +4,6 @@ import logging
 import os
 import subprocess
 import sys
-import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import torch
 
 from pii_finetune import errors
 from pii_finetune.config import RunConfig
-from pii_finetune.distributed.job import Job, Stage
+from pii_finetune.distributed.job import Job, Stage, write_job
 from pii_finetune.distributed.messages import understand
 from pii_finetune.distributed.share import share_of_batch
 from pii_finetune.splits import Splits
@@ -40,18 +39,24 @@ def train_in_processes(
     """
     share = share_of_batch(stage, getattr(config, stage), config.runtime.num_processes)
     job = Job(stage, config.model_copy(update={stage: share}), splits, folder, start)
-    with _launched(job) as process:
+    with launched(job) as process:
         assert process.stdin is not None and process.stdout is not None  # noqa: PT018, S101  both are pipes
         with stopping_on_sigterm(_Word(process.stdin)):
             return _follow(process.stdout, config, on_update)
 
 
 @contextmanager
-def _launched(job: Job) -> Iterator["subprocess.Popen[str]"]:
-    command = [sys.executable, "-u", "-m", "pii_finetune.distributed.launcher", str(job.write()), str(os.getpid())]
+def launched(job: Job) -> Iterator["subprocess.Popen[str]"]:
+    """Start this machine's processes of a job, and leave none behind; what they say comes on standard output."""
+    command = [sys.executable, "-u", "-m", "pii_finetune.distributed.launcher", str(write_job(job)), str(os.getpid())]
     threads = str(max(1, (os.cpu_count() or 1) // job.config.runtime.num_here))
-    # Processes that spin while they wait for each other's threads take the cores that these would run on.
-    environment = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive"} | os.environ
+    environment = {
+        # Processes that spin while they wait for each other's threads take the cores that these would run on.
+        "OMP_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": "passive",
+        # A store that outlives a restart holds the addresses of the dead, for which PyTorch 2.13 then waits.
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    } | os.environ
     process = subprocess.Popen(
         command,
         env=environment,

@@ -2,7 +2,6 @@ import logging
 import os
 import signal
 import subprocess
-import threading
 import time
 
 import psutil
@@ -128,7 +127,9 @@ def test_a_training_that_diverges_in_processes_is_told_as_in_one(train):
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(train):
-    with pytest.raises(BadConfigError, match=r"a step of sft is 16 rows.*cannot be shared evenly|neither can be shared"):
+    with pytest.raises(
+        BadConfigError, match=r"a step of sft is 16 rows.*cannot be shared evenly|neither can be shared"
+    ):
         train("sft", "fused", 3)
 
 
@@ -144,9 +145,15 @@ train_sft(splits, config, Path(sys.argv[2]), lambda update: print(update.step, f
 def test_no_process_outlives_the_run_that_was_killed(config, splits, tmp_path):
     import pickle
 
-    recipe = apply_overrides(config, {"trainer": "fused", "runtime.num_processes": TOGETHER, "sft.max_steps": 500, "sft.logging_steps": 1})
+    recipe = apply_overrides(
+        config, {"trainer": "fused", "runtime.num_processes": TOGETHER, "sft.max_steps": 500, "sft.logging_steps": 1}
+    )
     (tmp_path / "given").write_bytes(pickle.dumps((splits, recipe)))
-    run = subprocess.Popen([os.sys.executable, "-c", RUN, str(tmp_path / "given"), str(tmp_path / "out")], stdout=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [os.sys.executable, "-c", RUN, str(tmp_path / "given"), str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert any(line.strip() == "3" for line in run.stdout)
         children = below(run.pid)
