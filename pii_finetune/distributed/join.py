@@ -35,7 +35,7 @@ def join_trainings(rendezvous: str, patience_seconds: float, say: Callable[[str]
             with launched(job) as process:
                 for line in process.stdout or ():
                     message = understand(line)
-                    if (message is not None and message[0] == "log" and message[1][0] >= logging.INFO) or (message is not None and message[0] == "error"):
+                    if message is not None and message[0] in ("log", "error") and message[1][0] != logging.DEBUG:
                         say(message[1][1])
                 ended = process.wait()
             say(f"{job.stage.upper()}: {'done' if ended == 0 else 'ended by an error'}")

@@ -49,7 +49,9 @@ def launch(job: Path) -> int:
         start_method="spawn",
     )
     try:
-        elastic_launch(config, sys.executable)("-u", "-m", "pii_finetune.distributed.worker", str(job))
+        elastic_launch(config, sys.executable)(
+            "-u", "-m", "pii_finetune.distributed.worker", str(job), str(os.getpid())
+        )
     except ChildFailedError as error:
         tell("failed", [[failure.global_rank, failure.exitcode] for failure in error.failures.values()])
         return 1

@@ -1,4 +1,4 @@
-"""One of the processes that train together: python -m pii_finetune.distributed.worker JOB, started by torch's agent."""
+"""One of the processes that train together: python -m pii_finetune.distributed.worker JOB PARENT, by torch's agent."""
 
 import logging
 import os
@@ -32,8 +32,8 @@ class _ToRun(logging.Handler):
 def work(path: Path) -> None:
     """Do this process's part of the job; what comes of it, or why nothing does, is told to the run.
 
-    An error that trying again would not mend is told and ends the process well, for the agent not to try. Any other ends
-    it, and the agent starts all of them again, from the last checkpoint.
+    An error that trying again would not mend is told and ends the process well, for the agent not to try. After any
+    other the agent starts all of them again, from the last checkpoint.
     """
     quiet_libraries()
     package = logging.getLogger("pii_finetune")
@@ -89,5 +89,5 @@ def _stopping_on_word(training: Stoppable) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    die_with_parent()
+    die_with_parent(int(sys.argv[2]))
     work(Path(sys.argv[1]))
