@@ -89,6 +89,7 @@ class _Word:
 
 def _follow(lines: IO[str], config: RunConfig, on_update: OnUpdate) -> Adapter:
     others: deque[str] = deque(maxlen=_NUM_LAST_LINES)
+    ends: list[str] = []
     for line in lines:
         message = understand(line)
         if message is None:
@@ -110,10 +111,13 @@ def _follow(lines: IO[str], config: RunConfig, on_update: OnUpdate) -> Adapter:
         elif kind == "adapter":
             curves = {key: [(step, value) for step, value in curve] for key, curve in content.pop("curves").items()}
             return Adapter(**(content | {"path": Path(content["path"]), "curves": curves}))
+        elif kind == "failed":
+            ends = [f"process {number} with exit code {code}" for number, code in content.items()]
         elif kind == "error":
             _raise(*content)
     raise errors.LostProcessError(
-        f"the processes of the training died {config.runtime.max_restarts + 1} times{_told_by(others)}; "
+        f"processes of the training died {config.runtime.max_restarts + 1} times, the last time "
+        f"{' and '.join(ends) or 'with the one that starts them'}{_told_by(others)}; "
         "its checkpoints are kept, and a rerun goes on from the newest"
     )
 

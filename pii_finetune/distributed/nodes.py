@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import torch.distributed as dist
 
+from pii_finetune.config import RuntimeConfig
 from pii_finetune.distributed.job import Job, as_text, job_from
 from pii_finetune.distributed.ranks import num_ranks, rank
 from pii_finetune.errors import MissingServerError
@@ -22,12 +23,14 @@ _JOB = "pii-finetune/job"
 _POLL_SECONDS = 1.0
 
 
-def serve_job(job: Job) -> dist.Store | None:
-    """Let other machines have the job, for as long as the store that is returned lives; None where there are none."""
-    runtime = job.config.runtime
-    if runtime.num_nodes == 1 or runtime.rendezvous is None:
-        return None
-    host, port = runtime.rendezvous.rsplit(":", 1)
+def meeting_point(runtime: RuntimeConfig) -> str | None:
+    """Return where machines meet, host:port, or None if there is one only."""
+    return runtime.rendezvous if runtime.num_nodes > 1 else None
+
+
+def serve_job(job: Job, rendezvous: str) -> dist.Store:
+    """Let other machines have the job, for as long as the store that is returned lives."""
+    host, port = rendezvous.rsplit(":", 1)
     # Several in one process share one: the agent's rendezvous is held in the same.
     store = dist.TCPStore(host, int(port), None, is_master=True, wait_for_workers=False, multi_tenant=True)
     store.set(_JOB, as_text(job, with_start=True))

@@ -65,7 +65,7 @@ class FusedTrainer(WholeCheckpoints):
         self._start: FrozenStart | None = None
         self._num_batches = 0
         if num_ranks() > 1:  # gradients are added up here, all in one piece: nothing is left for DDP to do
-            self.accelerator.prepare_model = lambda model, **_: model
+            self.accelerator.prepare_model = lambda model, device_placement=None, evaluation_mode=False: model  # noqa: ARG005
 
     def losses(self, scores: AnswerScores, layout: Layout, reference: torch.Tensor) -> torch.Tensor:
         """Return each row's loss (B,), 0 for rows that only fill up the batch."""
@@ -97,9 +97,12 @@ class FusedTrainer(WholeCheckpoints):
                         layer.compile(dynamic=False)
         return self.optimizer
 
-    def _get_dataloader(self, dataset: Any, description: str, batch_size: int, **more: Any) -> Any:
+    def get_train_dataloader(self) -> Any:
         """Draw whole batches in every process, each of which then takes its own rows: no epoch ends with rows twice."""
-        loader: Any = super()._get_dataloader(dataset, description, batch_size * num_ranks(), **more)
+        own = self._train_batch_size
+        self._train_batch_size = own * num_ranks()
+        loader: Any = super().get_train_dataloader()
+        self._train_batch_size = own
         if num_ranks() > 1:
             loader.batch_sampler.num_processes, loader.batch_sampler.process_index = 1, 0
             loader.batch_sampler.even_batches = False
