@@ -88,6 +88,11 @@ def _require_optimizers(config: RunConfig) -> None:
 
     known = [each.value for each in OptimizerNames]
     for stage, section in (("sft", config.sft), ("dpo", config.dpo)):
+        if config.runtime.sharding != "none" and ("8bit" in section.optim or "paged" in section.optim):
+            raise BadConfigError(
+                f"{stage}.optim = {section.optim!r} works on whole weights, and runtime.sharding="
+                f"{config.runtime.sharding} shares them out; set {stage}.optim=adamw_torch_fused"
+            )
         if section.optim not in known:
             near = difflib.get_close_matches(section.optim, known, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else ""

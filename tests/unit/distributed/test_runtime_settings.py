@@ -18,3 +18,11 @@ from pii_finetune.setup import build_config
 def test_what_does_not_go_together_is_refused_by_name(settings, told):
     with pytest.raises(BadConfigError, match=told):
         build_config("embedded", None, settings)
+
+
+def test_an_optimizer_that_cannot_work_on_shared_out_weights_is_refused_with_one_that_can():
+    from pii_finetune.setup import _require_optimizers
+
+    config = build_config("seed", None, {"runtime.sharding": "fsdp2", "runtime.num_processes": 2})
+    with pytest.raises(BadConfigError, match=r"sft\.optim = 'paged_adamw_8bit'.*set sft\.optim=adamw_torch_fused"):
+        _require_optimizers(config)
