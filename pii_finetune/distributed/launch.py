@@ -13,7 +13,7 @@ from typing import IO, Any, NoReturn
 import torch
 
 from pii_finetune import errors
-from pii_finetune.config import RunConfig
+from pii_finetune.config import RunConfig, RuntimeConfig
 from pii_finetune.distributed.job import Job, Stage, write_job
 from pii_finetune.distributed.messages import understand
 from pii_finetune.distributed.share import share_of_batch
@@ -42,7 +42,7 @@ def train_in_processes(
     with launched(job) as process:
         assert process.stdin is not None and process.stdout is not None  # noqa: PT018, S101  both are pipes
         with stopping_on_sigterm(_Word(process.stdin)):
-            return _follow(process.stdout, config, on_update)
+            return _Training(config.runtime, on_update).follow(process.stdout)
 
 
 @contextmanager
@@ -87,39 +87,57 @@ class _Word:
         self._to.flush()
 
 
-def _follow(lines: IO[str], config: RunConfig, on_update: OnUpdate) -> Adapter:
-    others: deque[str] = deque(maxlen=_NUM_LAST_LINES)
-    ends: list[str] = []
-    for line in lines:
-        message = understand(line)
-        if message is None:
-            if line.strip():
-                others.append(line.rstrip())
-            continue
-        kind, content = message
+class _Training:
+    """What the processes have told so far."""
+
+    def __init__(self, runtime: RuntimeConfig, on_update: OnUpdate) -> None:
+        self._runtime, self._on_update = runtime, on_update
+        self._others: deque[str] = deque(maxlen=_NUM_LAST_LINES)
+        self._ends: list[str] = []
+        self._adapter: Adapter | None = None
+
+    def follow(self, lines: IO[str]) -> Adapter:
+        """Hear all there is to hear, and return the adapter."""
+        for line in lines:
+            message = understand(line)
+            if message is not None:
+                self._hear(*message)
+            elif line.strip():
+                self._others.append(line.strip())
+            if self._adapter is not None and self._runtime.num_nodes == 1:
+                break  # the agents of several machines are left to end together
+        if self._adapter is None:
+            raise errors.LostProcessError(
+                f"processes of the training died {self._runtime.max_restarts + 1} times, the last time "
+                f"{' and '.join(self._ends) or 'with the one that starts them'}{self._last_error()}; "
+                "its checkpoints are kept, and a rerun goes on from the newest"
+            )
+        return self._adapter
+
+    def _hear(self, kind: str, content: Any) -> None:
         if kind == "update":
             step, num_steps, metrics = content
-            on_update(TrainingUpdate(step, num_steps, metrics))
+            self._on_update(TrainingUpdate(step, num_steps, metrics))
         elif kind == "log":
             _LOGGER.log(*content)
         elif kind == "started" and content:
             _LOGGER.warning(
-                "a process of the training died; all are started again from the newest checkpoint (%d of at most %d "
-                "times)%s",
-                *(content, config.runtime.max_restarts, _told_by(others)),
+                "a process of the training died%s; all are started again from the newest checkpoint (%d of at most %d "
+                "times)",
+                *(self._last_error(), content, self._runtime.max_restarts),
             )
-        elif kind == "adapter":
-            curves = {key: [(step, value) for step, value in curve] for key, curve in content.pop("curves").items()}
-            return Adapter(**(content | {"path": Path(content["path"]), "curves": curves}))
         elif kind == "failed":
-            ends = [f"process {number} with exit code {code}" for number, code in content.items()]
+            self._ends = [f"process {number} with exit code {code}" for number, code in content.items()]
         elif kind == "error":
             _raise(*content)
-    raise errors.LostProcessError(
-        f"processes of the training died {config.runtime.max_restarts + 1} times, the last time "
-        f"{' and '.join(ends) or 'with the one that starts them'}{_told_by(others)}; "
-        "its checkpoints are kept, and a rerun goes on from the newest"
-    )
+        elif kind == "adapter":
+            curves = {key: [(step, value) for step, value in curve] for key, curve in content["curves"].items()}
+            self._adapter = Adapter(**(content | {"path": Path(content["path"]), "curves": curves}))
+
+    def _last_error(self) -> str:
+        """Return the last error that was printed, in brackets."""
+        said = [line for line in self._others if "Error" in line]
+        return f" ({said[-1][:300]})" if said else ""
 
 
 def _raise(kind: str, told: str) -> NoReturn:
@@ -127,9 +145,3 @@ def _raise(kind: str, told: str) -> NoReturn:
         raise torch.OutOfMemoryError(told)
     known: Any = getattr(errors, kind)
     raise known(told)
-
-
-def _told_by(lines: "deque[str]") -> str:
-    """Return the last error that was printed, in brackets."""
-    said = [line for line in lines if "Error" in line or "Killed" in line or "SIGKILL" in line]
-    return f" ({said[-1].strip()[:300]})" if said else ""

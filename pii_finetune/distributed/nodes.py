@@ -46,7 +46,9 @@ def next_job(rendezvous: str, folder: Path, seen: str | None, patience_seconds: 
     host, port = rendezvous.rsplit(":", 1)
     until = time.monotonic() + patience_seconds
     while time.monotonic() < until:
-        with contextlib.suppress(dist.DistError, RuntimeError, ValueError):
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
+            # PyTorch's store says at length what is no error: that nobody is there yet.
+            socket.create_connection((host, int(port)), timeout=5).close()
             store = dist.TCPStore(
                 host, int(port), None, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=5)
             )
