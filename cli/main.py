@@ -31,6 +31,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_data_options(run)
 
+    join = commands.add_parser("join", help="lend this machine's GPUs to a run on another one (runtime.num_nodes)")
+    join.add_argument("rendezvous", metavar="HOST:PORT", help="the run's runtime.rendezvous")
+    join.add_argument(
+        "--patience-minutes",
+        type=float,
+        default=15,
+        metavar="N",
+        help="how long to wait for the next training before ending (default: %(default)s)",
+    )
+
     validate = commands.add_parser("validate", help="check a workbook and say what to mend")
     validate.add_argument(
         "file",
@@ -229,6 +239,12 @@ def _run(options: argparse.Namespace) -> int:
     return run(options.profile, options.config, options.data, options.assignments, options.force)
 
 
+def _join(options: argparse.Namespace) -> int:
+    from cli.join import join
+
+    return join(options.rendezvous, options.patience_minutes)
+
+
 def _validate(options: argparse.Namespace) -> int:
     from cli.validate import Pages, validate
 
@@ -310,6 +326,7 @@ def _serve_metrics(options: argparse.Namespace) -> int:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
+    "join": _join,
     "validate": _validate,
     "score": _score,
     "export": _export,

@@ -38,11 +38,11 @@ class BaseIdentity:
         return asdict(self)
 
 
-def require_device(base: BaseConfig) -> None:
+def require_device(base: BaseConfig, num_gpus: int = 1) -> None:
     """Check that this machine has what the profile needs, before any work is done.
 
     Raises:
-        MissingDeviceError: the profile needs CUDA and there is none.
+        MissingDeviceError: the profile needs CUDA and there is none, or fewer GPUs than processes.
     """
     if base.device == "cuda" and not torch.cuda.is_available():
         build = "this PyTorch is a CPU build" if torch.version.cuda is None else "no NVIDIA GPU or driver was found"
@@ -50,11 +50,17 @@ def require_device(base: BaseConfig) -> None:
             f"base.device is 'cuda' but CUDA cannot be used: {build}. Run on a machine with an NVIDIA GPU "
             "(`pii-finetune doctor` shows what is seen), or use the profile made for CPUs: --profile embedded"
         )
+    if base.device == "cuda" and torch.cuda.device_count() < num_gpus:
+        raise MissingDeviceError(
+            f"runtime.num_processes asks for {num_gpus} GPUs on this machine, one for each process, and "
+            f"{torch.cuda.device_count()} can be seen; take fewer processes (CUDA_VISIBLE_DEVICES may hide some)"
+        )
 
 
-def gpu_of(base: BaseConfig) -> str | None:
-    """Return what tells the GPU in use from the host's others, whatever CUDA_VISIBLE_DEVICES shows; None on a CPU."""
-    return str(torch.cuda.get_device_properties(base.device).uuid) if base.device == "cuda" else None
+def gpus_of(base: BaseConfig, num_gpus: int = 1) -> list[str]:
+    """Return what tells the GPUs in use from the host's others, whatever CUDA_VISIBLE_DEVICES shows; none on a CPU."""
+    used = range(num_gpus if base.device == "cuda" else 0)
+    return [str(torch.cuda.get_device_properties(number).uuid) for number in used]
 
 
 def require_lora_targets(base: BaseConfig, lora: LoraSettings) -> None:
@@ -115,18 +121,28 @@ def load_tokenizer(base: BaseConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_base(base: BaseConfig) -> PreTrainedModel:
-    """Load the base model on its device, in nf4 if configured."""
+def load_base(base: BaseConfig, sharded: bool = False) -> PreTrainedModel:
+    """Load the base model on its device, in nf4 if configured.
+
+    Args:
+        base: which, and how.
+        sharded: whether FSDP will share it out, which it does with numbers of the kind it computes with: four times
+            four bits are then kept as one of them.
+    """
     require_device(base)
     quantization = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=_DTYPES[base.dtype]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=_DTYPES[base.dtype],
+        bnb_4bit_quant_storage=_DTYPES[base.dtype] if sharded else torch.uint8,
     )
     extra: dict[str, Any] = {"quantization_config": quantization} if base.quantization == "nf4" else {}
     return _from_pretrained(
         AutoModelForCausalLM,
         base,
         dtype=_DTYPES[base.dtype],
-        device_map={"": base.device},
+        # By its number: each process of a training has a GPU of its own, and Accelerate looks whether it is that one.
+        device_map={"": torch.cuda.current_device() if base.device == "cuda" else base.device},
         use_safetensors=True,
         **extra,
     )

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import Trainer
 
+from pii_finetune.distributed.ranks import any_rank, rank, wait_for_ranks
 from pii_finetune.errors import TamperedModelError
 from pii_finetune.manifest import FileDigest, digest, verify_contents, walk
 
@@ -41,31 +42,38 @@ class WholeCheckpoints(Trainer):
             super()._run_epoch(*args, **kwargs)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write it aside, each process its part; the first one puts it in place, if every part could be written."""
         folder = Path(self.args.output_dir or ".")
         aside = folder / _ASIDE
-        try:
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
+
+        def write() -> None:
+            aside.mkdir(parents=True, exist_ok=True)
             self._aside = aside
-            super()._save_checkpoint(model, trial)
+            super(WholeCheckpoints, self)._save_checkpoint(model, trial)
+
+        if rank() == 0:
+            shutil.rmtree(aside, ignore_errors=True)
+        wait_for_ranks()
+        try:
+            is_written = self._has_room_to(write, folder)
+        finally:
+            self._aside = None
+        if not any_rank(not is_written) and rank() == 0:
             written = aside / f"checkpoint-{self.state.global_step}"
-            (written / "training_args.bin").unlink(missing_ok=True)  # a pickle that no resume reads
-            _seal(written)
-            target = folder / written.name
-            shutil.rmtree(target, ignore_errors=True)  # one that did not verify, else the training would be past it
-            written.rename(target)
-            _sync(folder)
+            self._has_room_to(lambda: _publish(written, folder, self.args.save_total_limit or 1), folder)
+        if rank() == 0:
+            shutil.rmtree(aside, ignore_errors=True)
+        wait_for_ranks()  # who stops after this checkpoint must not do so before it is there
+
+    def _has_room_to(self, write: Callable[[], None], folder: Path) -> bool:
+        try:
+            write()
         except (OSError, SafetensorError, RuntimeError) as error:
             if not _is_of_the_disk(error):
                 raise
-            shutil.rmtree(aside, ignore_errors=True)
             _LOGGER.warning("%s", self._not_saved(folder, error))
-        else:
-            shutil.rmtree(aside, ignore_errors=True)
-            for old in list(_newest_first(folder))[self.args.save_total_limit or 1 :]:
-                shutil.rmtree(old, ignore_errors=True)
-        finally:
-            self._aside = None
+            return False
+        return True
 
     def _not_saved(self, folder: Path, error: Exception) -> str:
         trained = [p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad]
@@ -94,6 +102,17 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
 def _newest_first(folder: Path) -> Iterator[Path]:
     found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
     return iter(sorted(found, key=lambda path: -int(path.name.removeprefix("checkpoint-"))))
+
+
+def _publish(written: Path, folder: Path, num_kept: int) -> None:
+    (written / "training_args.bin").unlink(missing_ok=True)  # a pickle that no resume reads
+    _seal(written)
+    target = folder / written.name
+    shutil.rmtree(target, ignore_errors=True)  # one that did not verify, else the training would be past it
+    written.rename(target)
+    _sync(folder)
+    for old in list(_newest_first(folder))[num_kept:]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _seal(checkpoint: Path) -> None:

@@ -164,6 +164,36 @@ class CalibrationConfig(Section):
     review_precision: float | None = Field(default=None, gt=0.5, lt=1)
 
 
+class RuntimeConfig(Section):
+    """On how many processes and machines a training runs."""
+
+    num_processes: int = Field(default=0, ge=0)  # on all machines together, one a GPU; 0: in the run's own process
+    num_nodes: int = Field(default=1, ge=1)  # machines; on each but the first `pii-finetune join` must run
+    rendezvous: str | None = Field(
+        default=None, pattern=r"^\S+:\d+$"
+    )  # host:port of the first machine, where the others find it
+    # fsdp2: each GPU holds its share of the base, and of its adapters, instead of all of it; with trainer = "trl"
+    sharding: Literal["none", "fsdp2"] = "none"
+    max_restarts: int = Field(default=3, ge=0)  # of all processes, when one of them dies
+
+    @property
+    def num_here(self) -> int:
+        """How many processes this machine trains with."""
+        return max(1, self.num_processes // self.num_nodes)
+
+    @model_validator(mode="after")
+    def _as_many_on_each_node(self) -> "RuntimeConfig":
+        if self.num_processes % self.num_nodes:
+            raise ValueError(
+                f"{self.num_processes} num_processes cannot be the same number on each of {self.num_nodes} num_nodes"
+            )
+        if self.num_nodes > 1 and (self.num_processes == 0 or self.rendezvous is None):
+            raise ValueError("num_nodes above 1 needs num_processes, and a rendezvous host:port on the first of them")
+        if self.sharding != "none" and (self.num_processes == 0 or self.num_nodes > 1):
+            raise ValueError(f"sharding {self.sharding!r} needs num_processes, and all of them on one machine")
+        return self
+
+
 class TrackingConfig(Section):
     """Where results go in MLflow. The server's address is never a setting: it comes from MLFLOW_TRACKING_URI."""
 
@@ -192,3 +222,10 @@ class RunConfig(Section):
     gate: GateConfig
     calibration: CalibrationConfig = CalibrationConfig()
     tracking: TrackingConfig = TrackingConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    @model_validator(mode="after")
+    def _sharding_is_of_gpus(self) -> "RunConfig":
+        if self.runtime.sharding != "none" and self.base.device != "cuda":
+            raise ValueError(f'runtime.sharding {self.runtime.sharding!r} needs base.device "cuda"')
+        return self

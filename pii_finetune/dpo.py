@@ -12,6 +12,7 @@ from trl import DPOConfig, DPOTrainer
 from pii_finetune.base_model import load_base, load_tokenizer
 from pii_finetune.checkpoints import WholeCheckpoints
 from pii_finetune.config import RunConfig
+from pii_finetune.distributed.launch import train_in_processes
 from pii_finetune.fused.dpo import FusedDPOTrainer
 from pii_finetune.fused.fallback import why_not_fused
 from pii_finetune.fused.rows import tokenize
@@ -19,7 +20,7 @@ from pii_finetune.prompt import render_prompt
 from pii_finetune.records import Record
 from pii_finetune.smaller_steps import train_within_memory
 from pii_finetune.splits import Splits
-from pii_finetune.training import Adapter, OnUpdate, UpdateCallback, finish, trainer_arguments
+from pii_finetune.training import Adapter, OnUpdate, UpdateCallback, finish, on_one_gpu, trainer_arguments
 
 
 class WholeDPOTrainer(WholeCheckpoints, DPOTrainer):
@@ -35,6 +36,8 @@ def train_dpo(splits: Splits, sft: Adapter, config: RunConfig, folder: Path, on_
     """
 
     def train(within: RunConfig) -> Adapter:
+        if within.runtime.num_processes:
+            return train_in_processes("dpo", splits, within, folder, on_update, sft.path)
         trainer, fallback = dpo_trainer(splits, sft.path, within, folder, on_update)
         return finish(trainer, within, folder, fallback)
 
@@ -46,12 +49,13 @@ def dpo_trainer(
 ) -> tuple[DPOTrainer, str | None]:
     """Return the trainer the configuration asks for, or TRL's and in one sentence why it cannot be the fused one."""
     tokenizer = load_tokenizer(config.base)
-    model = PeftModel.from_pretrained(load_base(config.base), start, is_trainable=True)
+    sharded = config.runtime.sharding != "none"
+    model = PeftModel.from_pretrained(load_base(config.base, sharded), start, is_trainable=True)
     fallback = why_not_fused(model, config.dpo, config) if config.trainer == "fused" else None
     fused = config.trainer == "fused" and fallback is None
     shared: dict[str, Any] = {
         "model": model,
-        "args": DPOConfig(**trainer_arguments(config.dpo, config, folder, fused)),
+        "args": on_one_gpu(DPOConfig(**trainer_arguments(config.dpo, config, folder, fused))),
         "processing_class": tokenizer,
         "callbacks": [UpdateCallback(on_update)],
     }

@@ -61,6 +61,10 @@ class TrainingStoppedError(PiiFinetuneError, RuntimeError):
     """A training was asked to stop, and did, after a checkpoint where there was time for one."""
 
 
+class LostProcessError(PiiFinetuneError, RuntimeError):
+    """The processes that train together died, more often than they are started again."""
+
+
 class OutOfMemoryError(PiiFinetuneError, RuntimeError):
     """Memory does not suffice, and smaller batches did not help or were not to be had."""
 

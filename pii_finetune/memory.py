@@ -19,7 +19,7 @@ def attempt(work: Callable[[Item], Result], given: Item) -> tuple[Result | None,
     try:
         return work(given), ""
     except RuntimeError as error:
-        told = _of_memory(error)
+        told = lack_of_memory(error)
         if told is None:
             raise
     # Not before here is the traceback gone, whose frames hold the model and all that a step made.
@@ -28,8 +28,8 @@ def attempt(work: Callable[[Item], Result], given: Item) -> tuple[Result | None,
     return None, told
 
 
-def _of_memory(error: BaseException | None) -> str | None:
-    """Return what PyTorch says of lacking memory; a CUDA graph cut off in its making wraps it in another error."""
+def lack_of_memory(error: BaseException | None) -> str | None:
+    """Return what PyTorch says of lacking memory, or None; a CUDA graph cut off in its making wraps it in an error."""
     while error is not None and not isinstance(error, OutOfMemoryError):  # ours comes after all that could be tried
         told = str(error).partition("\n")[0]
         if isinstance(error, torch.OutOfMemoryError) or (

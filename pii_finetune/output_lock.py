@@ -33,18 +33,15 @@ def output_lock(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def gpu_lock(gpu: str | None, say: Callable[[str], None]) -> Iterator[None]:
+def gpu_lock(gpu: str, say: Callable[[str], None]) -> Iterator[None]:
     """Hold a GPU of this host, waiting for whoever trains on it.
 
     Prefect's limit holds between runs of a deployment; this holds between these and `pii-finetune run` beside them.
 
     Args:
-        gpu: what tells it from the host's others, however CUDA numbers them; None: there is nothing to hold.
+        gpu: what tells it from the host's others, however CUDA numbers them.
         say: gets one line that names the holder, if there is one.
     """
-    if gpu is None:
-        yield
-        return
     with _open_for_all(Path(tempfile.gettempdir()) / f"pii-finetune-gpu-{gpu}.lock") as file:
         if not _take(file):
             say(f"GPU {gpu}: {_holder(file)} trains on it; waiting for its end")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pii_finetune.config import RunConfig
+from pii_finetune.distributed.share import share_of_batch
 from pii_finetune.errors import BadConfigError, BadWorkbookError
 from pii_finetune.hub_dataset import is_hub_dataset
 from pii_finetune.overrides import apply_overrides, flatten
@@ -58,9 +59,11 @@ def configure_run(profile: str, data: str | None, overrides: Mapping[str, Any]) 
     from pii_finetune import base_model  # imports torch: seconds that a mistyped setting need not cost
     from pii_finetune.base_download import require_base
 
-    base_model.require_device(config.base)
+    base_model.require_device(config.base, config.runtime.num_here)
     require_base(config.base)
     _require_optimizers(config)
+    for stage, section in (("sft", config.sft), ("dpo", config.dpo)):
+        share_of_batch(stage, section, max(1, config.runtime.num_processes))
     base_model.require_lora_targets(config.base, config.lora)
     return config
 
@@ -85,6 +88,11 @@ def _require_optimizers(config: RunConfig) -> None:
 
     known = [each.value for each in OptimizerNames]
     for stage, section in (("sft", config.sft), ("dpo", config.dpo)):
+        if config.runtime.sharding != "none" and ("8bit" in section.optim or "paged" in section.optim):
+            raise BadConfigError(
+                f"{stage}.optim = {section.optim!r} works on whole weights, and runtime.sharding="
+                f"{config.runtime.sharding} shares them out; set {stage}.optim=adamw_torch_fused"
+            )
         if section.optim not in known:
             near = difflib.get_close_matches(section.optim, known, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -12,6 +12,7 @@ from trl import SFTConfig, SFTTrainer
 from pii_finetune.base_model import load_base, load_tokenizer
 from pii_finetune.checkpoints import WholeCheckpoints
 from pii_finetune.config import RunConfig
+from pii_finetune.distributed.launch import train_in_processes
 from pii_finetune.fused.fallback import why_not_fused
 from pii_finetune.fused.rows import tokenize
 from pii_finetune.fused.sft import FusedSFTTrainer
@@ -19,7 +20,7 @@ from pii_finetune.prompt import render_prompt
 from pii_finetune.records import Record
 from pii_finetune.smaller_steps import train_within_memory
 from pii_finetune.splits import Splits
-from pii_finetune.training import Adapter, OnUpdate, UpdateCallback, finish, trainer_arguments
+from pii_finetune.training import Adapter, OnUpdate, UpdateCallback, finish, on_one_gpu, trainer_arguments
 
 
 class WholeSFTTrainer(WholeCheckpoints, SFTTrainer):
@@ -35,6 +36,8 @@ def train_sft(splits: Splits, config: RunConfig, folder: Path, on_update: OnUpda
     """
 
     def train(within: RunConfig) -> Adapter:
+        if within.runtime.num_processes:
+            return train_in_processes("sft", splits, within, folder, on_update)
         trainer, fallback = sft_trainer(splits, within, folder, on_update)
         return finish(trainer, within, folder, fallback)
 
@@ -43,12 +46,13 @@ def train_sft(splits: Splits, config: RunConfig, folder: Path, on_update: OnUpda
 
 def sft_trainer(splits: Splits, config: RunConfig, folder: Path, on_update: OnUpdate) -> tuple[SFTTrainer, str | None]:
     """Return the trainer the configuration asks for, or TRL's and in one sentence why it cannot be the fused one."""
-    tokenizer, model = load_tokenizer(config.base), load_base(config.base)
+    sharded = config.runtime.sharding != "none"
+    tokenizer, model = load_tokenizer(config.base), load_base(config.base, sharded)
     fallback = why_not_fused(model, config.sft, config) if config.trainer == "fused" else None
     fused = config.trainer == "fused" and fallback is None
     shared: dict[str, Any] = {
         "model": model,
-        "args": SFTConfig(**trainer_arguments(config.sft, config, folder, fused)),
+        "args": on_one_gpu(SFTConfig(**trainer_arguments(config.sft, config, folder, fused))),
         "processing_class": tokenizer,
         "peft_config": LoraConfig(task_type="CAUSAL_LM", bias="none", **config.lora.model_dump()),
         "callbacks": [UpdateCallback(on_update)],

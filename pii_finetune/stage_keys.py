@@ -7,9 +7,11 @@ what changes no result:
 - `output_dir`, `tracking`: where results go, not what they are.
 - `data`: acts through the rows, and these are in the key as they were split.
 - `save_strategy`, `save_steps`, `save_total_limit`: a training goes on bitwise from a checkpoint.
+- `runtime.num_nodes`, `rendezvous`, `max_restarts`: where the same processes run, and how often again.
 - `gate`: judges results; it is asked anew in every run.
 
-`fused`, batch sizes for evaluation and gradient checkpointing stay in: sums in another order round otherwise.
+`fused`, `runtime.num_processes`, batch sizes for evaluation and gradient checkpointing stay in: sums in another order
+round otherwise.
 """
 
 import functools
@@ -70,6 +72,7 @@ def sft_key(config: RunConfig, splits: Splits) -> str:
             "base": _base(config.base),
             "lora": config.lora.model_dump(mode="json"),
             "trainer": config.trainer,
+            "runtime": config.runtime.model_dump(mode="json", include={"num_processes", "sharding"}),
             "fused": config.fused.model_dump(mode="json"),
             "sft": _training(config.sft),
         }

@@ -4,7 +4,7 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from pii_finetune.base_model import portable_name
 from pii_finetune.checkpoints import newest_whole
 from pii_finetune.config import RunConfig, TrainingSection
 from pii_finetune.disk import told_if_full
+from pii_finetune.distributed.nodes import everywhere
+from pii_finetune.distributed.ranks import rank
+from pii_finetune.distributed.sharded import adapter_weights, sharding_arguments
 from pii_finetune.errors import TrainingDivergedError, TrainingStoppedError
 from pii_finetune.stopping import StopCallback, stopping_on_sigterm
 
@@ -46,6 +49,7 @@ class TrainingUpdate:
 
 
 OnUpdate = Callable[[TrainingUpdate], None]
+Stopping = Callable[[StopCallback], AbstractContextManager[None]]
 
 
 def trainer_arguments(section: TrainingSection, config: RunConfig, folder: Path, fused: bool) -> dict[str, Any]:
@@ -66,7 +70,15 @@ def trainer_arguments(section: TrainingSection, config: RunConfig, folder: Path,
         "report_to": [],
         "disable_tqdm": True,
         "dataloader_pin_memory": config.base.device == "cuda",
+        **sharding_arguments(config.runtime),
     }
+
+
+def on_one_gpu(args: Any) -> Any:
+    """Return TRL's configuration, told that a process has one GPU: with several, Trainer would take them all for it."""
+    if args.n_gpu > 1:  # reading it is what makes Trainer look
+        args._n_gpu = 1  # noqa: SLF001 # no setting reaches it
+    return args
 
 
 class UpdateCallback(TrainerCallback):
@@ -111,23 +123,33 @@ def projecting_answers_only() -> Iterator[None]:
         trl.trainer.utils._use_triton = asked  # noqa: SLF001
 
 
-def finish(trainer: Any, config: RunConfig, folder: Path, fallback: str | None) -> Adapter:
+def finish(
+    trainer: Any, config: RunConfig, folder: Path, fallback: str | None, stopping: Stopping = stopping_on_sigterm
+) -> Adapter:
     """Train, from the newest whole checkpoint if there is one, then save the adapter alone.
 
-    No optimizer, no reference copy, no pickled arguments.
+    No optimizer, no reference copy, no pickled arguments. Of several processes, the first one saves.
+
+    Args:
+        trainer: TRL's, or the fused one.
+        config: the run's.
+        folder: for checkpoints and the adapter.
+        fallback: why the trainer is not the one that was asked for, if it is not.
+        stopping: by what the training is asked to stop, from within.
 
     Raises:
-        TrainingStoppedError: SIGTERM came; a checkpoint was written where there was time for one.
+        TrainingStoppedError: it was; a checkpoint was written where there was time for one.
     """
     trainer.remove_callback(PrinterCallback)  # the updates say it already
     stop = StopCallback()
     trainer.add_callback(stop)
     checkpoint, skipped = newest_whole(folder / "checkpoints")
+    checkpoint = everywhere(checkpoint, folder / "checkpoints")
     for line in skipped:
         _LOGGER.warning("%s", line)
     if checkpoint is not None:
         _LOGGER.info("going on from %s", checkpoint.name)
-    with projecting_answers_only(), stopping_on_sigterm(stop):
+    with projecting_answers_only(), stopping(stop):
         outcome = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if trainer.state.global_step < trainer.state.max_steps:
         raise TrainingStoppedError(
@@ -135,13 +157,19 @@ def finish(trainer: Any, config: RunConfig, folder: Path, fallback: str | None) 
             "a rerun of the same data and settings goes on from there"
         )
     path = folder / "adapter"
-    shutil.rmtree(path, ignore_errors=True)
-    for settings in trainer.model.peft_config.values():
-        settings.base_model_name_or_path = portable_name(config.base)
-    with told_if_full("the adapter", path, "a rerun goes on from the last checkpoint"):
-        trainer.model.save_pretrained(path, selected_adapters=["default"])
-    (path / "README.md").unlink(missing_ok=True)  # PEFT's empty model-card form
+    weights = adapter_weights(trainer.model)
+    if rank() == 0:
+        _save(trainer.model, weights, path, config)
     history = trainer.state.log_history
     curves = {key: [(each["step"], each[key]) for each in history if key in each] for key in ("loss", "eval_loss")}
     seconds = outcome.metrics["train_runtime"]
     return Adapter(path, outcome.global_step, outcome.training_loss, seconds, fallback, curves)
+
+
+def _save(model: Any, weights: dict[str, Any] | None, path: Path, config: RunConfig) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    for settings in model.peft_config.values():
+        settings.base_model_name_or_path = portable_name(config.base)
+    with told_if_full("the adapter", path, "a rerun goes on from the last checkpoint"):
+        model.save_pretrained(path, selected_adapters=["default"], state_dict=weights)
+    (path / "README.md").unlink(missing_ok=True)  # PEFT's empty model-card form

@@ -8,6 +8,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer.utils import use_adapter
 
 from pii_finetune.config import FusedSettings
+from pii_finetune.distributed.ranks import add_over_ranks, num_ranks, rank
 from pii_finetune.fused.layout import Layout, Row
 from pii_finetune.fused.losses import dpo_losses
 from pii_finetune.fused.policy import AnswerScores
@@ -42,23 +43,36 @@ class FusedDPOTrainer(FusedTrainer, DPOTrainer):
     def training_step(self, model: Any, inputs: Mapping[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """As FusedTrainer's, with the reference's log-probabilities, asked of all rows at once if all will be seen."""
         if missing := self._unasked.intersection(inputs["rows"]):
-            num_visits = self.state.max_steps * self.args.train_batch_size * self.args.gradient_accumulation_steps
-            numbers = sorted(missing if num_visits < len(self.train_rows) else self._unasked)
-            self._ask_reference(numbers, self.train_rows, self.references)
-            self._unasked.difference_update(numbers)
+            if self._num_visits() * num_ranks() < len(self.train_rows):
+                self.references[sorted(missing)] = self._asked(sorted(missing), self.train_rows)
+                self._unasked -= missing
+            else:
+                self.references[:] = self._asked_together(self.train_rows)
+                self._unasked.clear()
         return super().training_step(model, inputs, num_items_in_batch)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As FusedTrainer's, with the reference's log-probabilities."""
         if not self._evaluation_asked:
-            self._ask_reference(range(len(self.evaluation_rows)), self.evaluation_rows, self.evaluation_references)
+            self.evaluation_references[:] = self._asked_together(self.evaluation_rows)
             self._evaluation_asked = True
         return super().evaluate(*args, **kwargs)
 
-    def _ask_reference(self, numbers: Sequence[int], rows: Sequence[Row], references: torch.Tensor) -> None:
+    def _asked_together(self, rows: Sequence[Row]) -> torch.Tensor:
+        """Return what the reference says of all rows, (rows, answers); each process asks about some of them."""
+        said = torch.zeros(len(rows), len(rows[0].answers), device=self.args.device)
+        own = range(rank(), len(rows), num_ranks())
+        said[own] = self._asked(own, rows)
+        add_over_ranks(said)
+        return said
+
+    def _asked(self, numbers: Sequence[int], rows: Sequence[Row]) -> torch.Tensor:
+        """Return what the reference says of these rows, (numbers, answers)."""
+        said = torch.zeros(len(numbers), len(rows[0].answers), device=self.args.device)
         with use_adapter(self.model, "ref"):
             for batch, _, scores in self.passes([rows[number] for number in numbers]):
-                references[[numbers[at] for at in batch]] = scores.log_probs[: len(batch)].sum(-1)
+                said[batch] = scores.log_probs[: len(batch)].sum(-1)
+        return said
 
     def losses(self, scores: AnswerScores, layout: Layout, reference: torch.Tensor) -> torch.Tensor:
         """Return each row's loss (B,) under the configured loss types."""

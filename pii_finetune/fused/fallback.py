@@ -22,6 +22,8 @@ def why_not_fused(model: Any, section: TrainingSection, config: RunConfig) -> st
         section: the settings of the stage.
         config: the run's.
     """
+    if config.runtime.sharding != "none":
+        return f"runtime.sharding = {config.runtime.sharding!r}: the fused pass reads whole weights"
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     if not isinstance(base, Qwen2ForCausalLM):
         return (

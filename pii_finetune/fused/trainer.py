@@ -17,6 +17,7 @@ from transformers.trainer_utils import speed_metrics
 
 from pii_finetune.checkpoints import WholeCheckpoints
 from pii_finetune.config import FusedSettings
+from pii_finetune.distributed.ranks import add_over_ranks, num_ranks, rank
 from pii_finetune.fused.decoder import FrozenStart, num_frozen_layers, states_after
 from pii_finetune.fused.dequantize import dequantize_once
 from pii_finetune.fused.flat_parameters import FlatParameters, without_waiting
@@ -63,6 +64,8 @@ class FusedTrainer(WholeCheckpoints):
         self.evaluation_references = torch.zeros(len(evaluation), num_answers, device=self.args.device)
         self._start: FrozenStart | None = None
         self._num_batches = 0
+        if num_ranks() > 1:  # gradients are added up here, all in one piece: nothing is left for DDP to do
+            self.accelerator.prepare_model = lambda model, device_placement=None, evaluation_mode=False: model  # noqa: ARG005
 
     def losses(self, scores: AnswerScores, layout: Layout, reference: torch.Tensor) -> torch.Tensor:
         """Return each row's loss (B,), 0 for rows that only fill up the batch."""
@@ -94,6 +97,17 @@ class FusedTrainer(WholeCheckpoints):
                         layer.compile(dynamic=False)
         return self.optimizer
 
+    def get_train_dataloader(self) -> Any:
+        """Draw whole batches in every process, each of which then takes its own rows: no epoch ends with rows twice."""
+        own = self._train_batch_size
+        self._train_batch_size = own * num_ranks()
+        loader: Any = super().get_train_dataloader()
+        self._train_batch_size = own
+        if num_ranks() > 1:
+            loader.batch_sampler.num_processes, loader.batch_sampler.process_index = 1, 0
+            loader.batch_sampler.even_batches = False
+        return loader
+
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> int:
         return sum(batch["num_items"] for batch in batch_samples)
 
@@ -105,12 +119,13 @@ class FusedTrainer(WholeCheckpoints):
             num_items_in_batch if self.per_token else inputs["num_rows"] * self.current_gradient_accumulation_steps
         )
         reference = self.references[torch.tensor(inputs["rows"]).to(self.args.device, non_blocking=True)]
-        self._step([*inputs["layout"].tensors, reference, torch.tensor(1 / divisor)])
+        self._step([*inputs["layout"].tensors, reference, torch.tensor(inputs["weight"] / divisor)])
         self._num_batches += 1
         self._total_train_tokens += inputs["num_tokens"]
-        return self._loss
+        return self._loss * num_ranks()  # Trainer takes the mean over processes
 
     def _clip_grad_norm(self, model: Any) -> torch.Tensor:
+        add_over_ranks(self._flat.gradient)
         return self._flat.clip_gradients(self.args.max_grad_norm)
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -120,7 +135,8 @@ class FusedTrainer(WholeCheckpoints):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log as TRL does, with the figures summed since the last entry."""
         if self.model.training and self._num_batches:
-            means = (self._sums / self._num_batches).tolist()
+            add_over_ranks(self._sums)
+            means = (self._sums / (self._num_batches * num_ranks())).tolist()
             self._metrics["train"].update({name: [mean] for name, mean in zip(self.figure_names, means, strict=True)})
             self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
             self._sums.zero_()
@@ -135,10 +151,12 @@ class FusedTrainer(WholeCheckpoints):
             torch.zeros(len(self.figure_names), device=self.args.device),
         )
         self.model.eval()
-        for numbers, layout, scores in self.passes(self.evaluation_rows):
-            reference = self.evaluation_references[_filled(numbers, layout)]
+        own = range(rank(), num_rows, num_ranks())
+        for numbers, layout, scores in self.passes([self.evaluation_rows[at] for at in own]):
+            reference = self.evaluation_references[[own[at] for at in _filled(numbers, layout)]]
             loss += self.losses(scores, layout, reference).sum()
             sums += torch.stack(list(self.figures(scores, layout, reference).values())) * len(numbers)
+        add_over_ranks(loss, sums)
         num_tokens = sum(len(answer) for row in self.evaluation_rows for answer in row.answers)
         figures = zip(self.figure_names, (sums / num_rows).tolist(), strict=True)
         self._metrics["eval"].update({name: [mean] for name, mean in figures})
@@ -190,9 +208,8 @@ class FusedTrainer(WholeCheckpoints):
         rows = [*self.train_rows, *self.evaluation_rows]
         num_tokens = rows[-1].first + own_tokens(rows[-1], self._shared)
         hidden = self._decoder.config.hidden_size
-        num_visits = self.state.max_steps * self.args.train_batch_size * self.args.gradient_accumulation_steps
         too_large = num_tokens * hidden * self._decoder.dtype.itemsize > _LARGEST_TABLE_BYTES
-        if num_layers == 0 or too_large or num_visits < len(rows):
+        if num_layers == 0 or too_large or self._num_visits() < len(rows):
             return None
         table = torch.empty(num_tokens, hidden, dtype=self._decoder.dtype, device=self.args.device)
 
@@ -205,7 +222,13 @@ class FusedTrainer(WholeCheckpoints):
             table[layout.source[is_token]] = states[is_token].to(table.dtype)
         return FrozenStart(num_layers, table)
 
-    def _collate(self, numbered: Sequence[tuple[int, Row]]) -> dict[str, Any]:
+    def _num_visits(self) -> int:
+        """Return how many rows this process trains on, those of all epochs counted."""
+        return self.state.max_steps * self.args.train_batch_size * self.args.gradient_accumulation_steps
+
+    def _collate(self, batch: Sequence[tuple[int, Row]]) -> dict[str, Any]:
+        """Lay out this process's rows of a batch; what losses are divided by is of the whole of it."""
+        numbered = batch[rank() :: num_ranks()] or batch[:1]  # fewer rows than processes: one that counts for nothing
         rows = [row for _, row in numbered]
         layout = lay_out(
             rows,
@@ -218,9 +241,10 @@ class FusedTrainer(WholeCheckpoints):
         return {
             "layout": layout,
             "rows": _filled(numbers, layout),
-            "num_rows": len(rows),
-            "num_items": sum(len(answer) for row in rows for answer in row.answers),
-            "num_tokens": sum(row.num_tokens for row in rows),
+            "weight": float(rank() < len(batch)),
+            "num_rows": len(batch),
+            "num_items": sum(len(answer) for _, row in batch for answer in row.answers),
+            "num_tokens": sum(row.num_tokens for _, row in batch),
         }
 
     @property

@@ -52,7 +52,7 @@ def test_trainers_on_two_gpus_do_not_wait_for_each_other(start):
 
 
 def test_on_a_cpu_there_is_nothing_to_wait_for():
-    from pii_finetune.base_model import gpu_of
+    from pii_finetune.base_model import gpus_of
     from pii_finetune.profiles import embedded
 
-    assert gpu_of(embedded().base) is None
+    assert gpus_of(embedded().base) == []

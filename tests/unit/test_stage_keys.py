@@ -8,8 +8,9 @@ from pii_finetune.stage_keys import dpo_key, evaluation_key, run_key, sft_key
 
 RECORDS = tuple(Record(f"label {n}", "English", n % 2 == 0, None, n) for n in range(9))
 SPLITS = Splits(RECORDS[:5], RECORDS[5:7], RECORDS[7:])
+WHERE = ("runtime.num_nodes", "runtime.rendezvous", "runtime.max_restarts")
 # Settings of which no stage's result depends, each for a reason that stage_keys.py gives.
-NEEDLESS = ("profile", "output_dir", "tracking.", "data.", "gate.")
+NEEDLESS = ("profile", "output_dir", "tracking.", "data.", "gate.", *WHERE)
 SAVING = ("save_strategy", "save_steps", "save_total_limit")
 
 
