@@ -9,19 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.short_run import SHORT_RUN
+
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(3600)]
 
 PREFECT = str(Path(sys.executable).parent / "prefect")
-QUICK = {
-    "sft.max_steps": 40,
-    "sft.logging_steps": 10,
-    "dpo.max_steps": 10,
-    "dpo.logging_steps": 5,
-    "data.unseen": None,
-    "gate.minimum_f1": 0,
-    "gate.minimum_recall": 0,
-    "gate.minimum_format_validity": 0,
-}
+QUICK = SHORT_RUN | {"sft.max_steps": 40, "dpo.max_steps": 10}
 LOAD = """
 import mlflow, pandas
 model = mlflow.pyfunc.load_model("models:/pii-dpo/Production")
