@@ -110,6 +110,10 @@ class Stack:
         """Run a program in a service's container, and return what it printed."""
         return self.run_engine("exec", self.container(service), *command)
 
+    def aside(self, service, *command):
+        """Run a program in a container of its own with a service's settings and volumes, and return what it printed."""
+        return self.call("run", "--rm", "--no-deps", "-T", service, *command)
+
     def run_engine(self, *arguments):
         done = subprocess.run([self.engine, *arguments], capture_output=True, text=True, timeout=LONG, check=False)
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
