@@ -8,6 +8,7 @@ has no grant sees nothing.
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import mlflow
 from mlflow import MlflowClient
@@ -77,13 +78,17 @@ def _name(role: str) -> str:
 
 
 def _change_admin_password() -> None:
-    """Give `admin` the password in use, when MLFLOW_ADMIN_OLD_PASSWORD holds the one before."""
-    old = os.environ.get("MLFLOW_ADMIN_OLD_PASSWORD")
+    """Give `admin` the password in use, when MLFLOW_ADMIN_OLD_PASSWORD holds the one before; not twice."""
+    old, new = os.environ.get("MLFLOW_ADMIN_OLD_PASSWORD"), os.environ[_PASSWORDS[_ADMIN]]
     if not old:
         return
-    _log_in(old)
     auth = get_app_client("basic-auth", tracking_uri=mlflow.get_tracking_uri())
-    auth.update_user_password(_name(_ADMIN), os.environ[_PASSWORDS[_ADMIN]], current_password=old)
+    _log_in(new)
+    with suppress(MlflowException):  # any other trouble shows in the next lines
+        auth.get_user(_name(_ADMIN))
+        return
+    _log_in(old)
+    auth.update_user_password(_name(_ADMIN), new, current_password=old)
 
 
 def _log_in(password: str) -> None:

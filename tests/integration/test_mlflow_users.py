@@ -208,6 +208,15 @@ def test_what_the_worker_owned_before_is_only_lent_to_it_afterwards(server, log_
     assert server.contents() == before
 
 
+def test_the_password_of_the_administrator_is_changed_once_and_changing_it_again_does_no_harm(server):
+    another = "another-and-nobody-else's"
+    for old, new in ((PASSWORDS["admin"], another), (another, PASSWORDS["admin"])):
+        for _ in range(2):
+            code, said = server.make_users(MLFLOW_ADMIN_OLD_PASSWORD=old, MLFLOW_ADMIN_PASSWORD=new)
+            assert code == 0, said
+        assert server.make_users(MLFLOW_ADMIN_PASSWORD=old)[0] == 1
+
+
 def test_a_missing_password_and_a_wrong_one_are_told_in_a_line(server):
     code, said = server.make_users(MLFLOW_READER_PASSWORD="")
     assert (code, said.count("\n")) == (2, 1)

@@ -1,4 +1,4 @@
-"""The proxy's own files by a real nginx where there is one, without containers: hosts, certificate, what is passed on."""
+"""The proxy's own files by a real nginx where there is one, without containers: hosts and certificate."""
 
 import http.server
 import json
