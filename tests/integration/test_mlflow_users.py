@@ -1,9 +1,9 @@
 """Who may what of an MLflow server with basic auth, once `deploy` has made the users: by the real server."""
 
-import os
+import io
 import sqlite3
-import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import mlflow
@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.server import get_app_client
 
+from cli import mlflow_users
 from pii_finetune.errors import PromotionLockedError
-from pii_finetune.paths import ROOT
 from pii_finetune.promotion_tickets import LOCK_MODEL, ticket_lock
 from pii_finetune.registry import DPO_MODEL, PAIR, SFT_MODEL, promote_pair
 from pii_finetune.registry_state import read_state
@@ -33,18 +33,15 @@ class Server:
         self.uri, self._folder = uri, folder
 
     def make_users(self, **settings):
-        """As `deploy` does; returns exit code and what was said."""
-        secrets = {f"MLFLOW_{name.upper()}_PASSWORD": PASSWORDS[name] for name in ("admin", "worker", "reader")}
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-        done = subprocess.run(
-            [sys.executable, "-m", "cli.mlflow_users"],
-            env=inherited | {"MLFLOW_TRACKING_URI": self.uri} | secrets | settings,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
+        """As `deploy` does; returns its exit code and what it said."""
+        passwords = {f"MLFLOW_{name.upper()}_PASSWORD": PASSWORDS[name] for name in ("admin", "worker", "reader")}
+        log_in = dict.fromkeys(("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"), "")  # it changes these
+        said = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
+            for name, value in (passwords | log_in | {"MLFLOW_TRACKING_URI": self.uri} | settings).items():
+                patch.setenv(name, value)
+            mlflow.set_tracking_uri(self.uri)
+            return mlflow_users.main(), said.getvalue()
 
     def contents(self):
         """Everything in both databases that `deploy` writes, less the salted hashes of passwords."""
@@ -73,6 +70,7 @@ def server(tmp_path_factory):
     (folder / "auth.ini").write_text(
         f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = sqlite:///{folder / 'auth.db'}\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        "auth_cache_ttl_seconds = 600\n"  # hashing the password for each request is most of what this test would do
     )
     environment = {
         "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
