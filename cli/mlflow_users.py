@@ -14,6 +14,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.server import get_app_client
+from mlflow.server.auth.client import AuthServiceClient
 
 from pii_finetune.config import TrackingConfig
 from pii_finetune.promotion_tickets import LOCK_DESCRIPTION, LOCK_MODEL
@@ -65,11 +66,24 @@ def make_users() -> None:
             client.create_registered_model(model, description=description)
 
     for role, (of_experiment, of_models, of_lock) in _GRANTS.items():
-        auth.grant_user_permission(_name(role), "experiment", experiment, of_experiment)
+        _lend(auth, _name(role), "experiment", experiment, of_experiment)
         for model in PAIR:
-            auth.grant_user_permission(_name(role), "registered_model", model, of_models)
+            _lend(auth, _name(role), "registered_model", model, of_models)
         if of_lock:
-            auth.grant_user_permission(_name(role), "registered_model", LOCK_MODEL, of_lock)
+            _lend(auth, _name(role), "registered_model", LOCK_MODEL, of_lock)
+
+
+def _lend(auth: AuthServiceClient, user: str, kind: str, which: str, permission: str) -> None:
+    """Grant this and no more; what is granted already stays as it is, so that no run is without it for a moment."""
+    if auth.get_user_permission(user, kind, which).permission == permission:
+        return
+    try:
+        auth.grant_user_permission(user, kind, which, permission)
+    except RestException as error:  # MLflow changes no grant; it is taken back first
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        auth.revoke_user_permission(user, kind, which)
+        auth.grant_user_permission(user, kind, which, permission)
 
 
 def _name(role: str) -> str:

@@ -200,6 +200,7 @@ def test_what_the_worker_owned_before_is_only_lent_to_it_afterwards(server, log_
     log_in("admin")
     auth = get_app_client("basic-auth", tracking_uri=server.uri)
     before = server.contents()
+    auth.revoke_user_permission("worker", "registered_model", DPO_MODEL)
     auth.grant_user_permission("worker", "registered_model", DPO_MODEL, "MANAGE")
     assert server.contents() != before
     assert server.make_users()[0] == 0
