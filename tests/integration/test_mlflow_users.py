@@ -21,7 +21,7 @@ from pii_finetune.registry_state import read_state
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))  # pytest imports test files without their folder
 from servers import mlflow_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PASSWORDS = {name: f"of-{name}-and-nobody-else" for name in ("admin", "worker", "reader", "ada")}
 
