@@ -1,79 +1,112 @@
-"""The users of the stack's MLflow and what each may do: `python -m cli.mlflow_users`, a part of `deploy`.
+"""The users of MLflow's server and what each may do: `python -m cli.mlflow_users`, a part of every `deploy`.
 
-`admin` manages users and is nobody's in daily use. `worker` owns the experiment and the models, which are made in its
-name. `reader` sees the experiment and loads the models. Whoever has no grant sees nothing.
+`admin` manages users and is nobody's in daily use; experiment and models are made in its name. `worker` writes to them
+and promotes, and can neither delete them nor lend them on. `reader` sees the experiment and loads the models. Whoever
+has no grant sees nothing.
 """
 
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.server import get_app_client
+from mlflow.server.auth.client import AuthServiceClient
 
 from pii_finetune.config import TrackingConfig
+from pii_finetune.promotion_tickets import LOCK_DESCRIPTION, LOCK_MODEL
 from pii_finetune.registry import PAIR
 
 _ADMIN, _WORKER, _READER = "admin", "worker", "reader"
-_PASSWORDS = {name: f"MLFLOW_{name.upper()}_PASSWORD" for name in (_ADMIN, _WORKER, _READER)}
+_PASSWORDS = {role: f"MLFLOW_{role.upper()}_PASSWORD" for role in (_ADMIN, _WORKER, _READER)}
+# What of the experiment, of both models, and of the model that is the promotion lock. Who promotes deletes tickets of
+# that lock, those of the dead too, which takes MANAGE of it; EDIT of the models is enough to register and to promote.
+_GRANTS = {_WORKER: ("EDIT", "EDIT", "MANAGE"), _READER: ("READ", "READ", None)}
 
 
 def main() -> int:
     """Make users, experiment, models and grants, or bring them up to date."""
     missing = [variable for variable in _PASSWORDS.values() if not os.environ.get(variable)]
     if missing:
-        print(f"mlflow_users: {', '.join(missing)}: not set; `make secrets` writes them to .env", file=sys.stderr)
+        print(
+            f"mlflow_users: {', '.join(missing)}: not set; `make secrets` writes them to .env, on Kubernetes they are "
+            "in the secrets mlflow-*",
+            file=sys.stderr,
+        )
         return 2
     try:
         make_users()
     except MlflowException as error:
         print(f"mlflow_users: {mlflow.get_tracking_uri()}: {error.message}", file=sys.stderr)
         return 1
-    print(f"MLflow: users {_WORKER} and {_READER}, and what they may do, are in place")
+    print(f"MLflow: users {_name(_WORKER)} and {_name(_READER)}, and what they may do, are in place")
     return 0
 
 
 def make_users() -> None:
-    """Make, in this order, users, what belongs to the worker, and what the reader may read."""
+    """Make users, then what they work on, then their grants; what is there already is brought up to date."""
     _change_admin_password()
-    _log_in(_ADMIN)
-    auth = get_app_client("basic-auth", tracking_uri=mlflow.get_tracking_uri())
-    for name in (_WORKER, _READER):
-        if _exists(auth.get_user, name):
-            auth.update_user_password(name, os.environ[_PASSWORDS[name]])
+    _log_in(os.environ[_PASSWORDS[_ADMIN]])
+    auth, client = get_app_client("basic-auth", tracking_uri=mlflow.get_tracking_uri()), MlflowClient()
+    for role in _GRANTS:
+        if _exists(auth.get_user, _name(role)):
+            auth.update_user_password(_name(role), os.environ[_PASSWORDS[role]])
         else:
-            auth.create_user(name, os.environ[_PASSWORDS[name]])
+            auth.create_user(_name(role), os.environ[_PASSWORDS[role]])
 
-    # Only an administrator is told what does not exist. MLflow gives whoever makes a thing the right to manage it.
-    client, experiment = MlflowClient(), TrackingConfig().experiment
-    found = client.get_experiment_by_name(experiment)
-    missing = [model for model in PAIR if not _exists(client.get_registered_model, model)]
-    _log_in(_WORKER)
-    experiment_id = client.create_experiment(experiment) if found is None else found.experiment_id
-    for model in missing:
-        client.create_registered_model(model)
+    # Made beforehand: whoever makes a thing owns it, and who has no grant is not told that a thing is missing.
+    name = TrackingConfig().experiment
+    found = client.get_experiment_by_name(name)
+    experiment = client.create_experiment(name) if found is None else found.experiment_id
+    for model, description in (*((each, None) for each in PAIR), (LOCK_MODEL, LOCK_DESCRIPTION)):
+        if not _exists(client.get_registered_model, model):
+            client.create_registered_model(model, description=description)
 
-    _log_in(_ADMIN)
-    auth.grant_user_permission(_READER, "experiment", experiment_id, "READ")
-    for model in PAIR:
-        auth.grant_user_permission(_READER, "registered_model", model, "READ")
+    for role, (of_experiment, of_models, of_lock) in _GRANTS.items():
+        _lend(auth, _name(role), "experiment", experiment, of_experiment)
+        for model in PAIR:
+            _lend(auth, _name(role), "registered_model", model, of_models)
+        if of_lock:
+            _lend(auth, _name(role), "registered_model", LOCK_MODEL, of_lock)
+
+
+def _lend(auth: AuthServiceClient, user: str, kind: str, which: str, permission: str) -> None:
+    """Grant this and no more; what is granted already stays as it is, so that no run is without it for a moment."""
+    if auth.get_user_permission(user, kind, which).permission == permission:
+        return
+    try:
+        auth.grant_user_permission(user, kind, which, permission)
+    except RestException as error:  # MLflow changes no grant; it is taken back first
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        auth.revoke_user_permission(user, kind, which)
+        auth.grant_user_permission(user, kind, which, permission)
+
+
+def _name(role: str) -> str:
+    """Return what the user of a role is called; a secret of Kubernetes holds that too."""
+    return os.environ.get(f"MLFLOW_{role.upper()}_USERNAME", role)
 
 
 def _change_admin_password() -> None:
-    """Give `admin` the password in use, when MLFLOW_ADMIN_OLD_PASSWORD holds the one before."""
-    old = os.environ.get("MLFLOW_ADMIN_OLD_PASSWORD")
+    """Give `admin` the password in use, when MLFLOW_ADMIN_OLD_PASSWORD holds the one before; not twice."""
+    old, new = os.environ.get("MLFLOW_ADMIN_OLD_PASSWORD"), os.environ[_PASSWORDS[_ADMIN]]
     if not old:
         return
-    os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = _ADMIN, old
     auth = get_app_client("basic-auth", tracking_uri=mlflow.get_tracking_uri())
-    auth.update_user_password(_ADMIN, os.environ[_PASSWORDS[_ADMIN]], current_password=old)
+    _log_in(new)
+    with suppress(MlflowException):  # any other trouble shows in the next lines
+        auth.get_user(_name(_ADMIN))
+        return
+    _log_in(old)
+    auth.update_user_password(_name(_ADMIN), new, current_password=old)
 
 
-def _log_in(name: str) -> None:
-    os.environ["MLFLOW_TRACKING_USERNAME"] = name
-    os.environ["MLFLOW_TRACKING_PASSWORD"] = os.environ[_PASSWORDS[name]]
+def _log_in(password: str) -> None:
+    os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = _name(_ADMIN), password
 
 
 def _exists(get: Callable[[str], object], name: str) -> bool:

@@ -27,6 +27,8 @@ while [ "$1" != -- ]; do
     until why=$(answers "$1" 2>&1); do
         if ((SECONDS >= WAIT_SECONDS)); then
             echo "wait-for: $1 did not answer in $WAIT_SECONDS s: ${why##*$'\n'}" >&2
+            [[ $why == *"is not permitted to log in"* ]] &&
+                echo "wait-for: a restore was broken off; until one is whole, nothing starts: make restore FROM=... FORCE=1" >&2
             exit 1
         fi
         sleep 1

@@ -25,10 +25,10 @@ from pii_finetune.errors import PromotionLockedError
 from pii_finetune.patience import is_away
 
 LOCK_MODEL = "pii-finetune-promotion-lock"
+LOCK_DESCRIPTION = "Not a model: its versions are the tickets of promotions under way. Leave it to pii-finetune."
 LEASE_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 _SOURCE = "s3://no-model/ticket"  # a version must name one; nobody reads it
-_DESCRIPTION = "Not a model: its versions are the tickets of promotions that are going on. Leave it to pii-finetune."
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def ticket_lock(
 
 def _draw(client: MlflowClient, holder: str) -> str:
     with suppress(MlflowException):  # it is there already; any other trouble shows in the next line
-        client.create_registered_model(LOCK_MODEL, description=_DESCRIPTION)
+        client.create_registered_model(LOCK_MODEL, description=LOCK_DESCRIPTION)
     try:
         return str(client.create_model_version(LOCK_MODEL, _SOURCE, description=holder, await_creation_for=0).version)
     except MlflowException as error:

@@ -83,6 +83,24 @@ def take_into_use(postgres: Sequence[str], database: str) -> None:
     )
 
 
+def shut(postgres: Sequence[str]) -> None:
+    """Let no server in until `open_to`: what it would find is not whole. Outlives whoever asked for it."""
+    for database in SCHEMA_TABLES:
+        query(postgres, "postgres", f"ALTER ROLE {database} NOLOGIN")
+
+
+def open_to(postgres: Sequence[str], database: str) -> None:
+    """Let a database's server in again."""
+    query(postgres, "postgres", f"ALTER ROLE {database} LOGIN")
+
+
+def are_shut(postgres: Sequence[str]) -> bool:
+    """Whether a restore was broken off after it had begun to change what is in use."""
+    names = ", ".join(f"'{database}'" for database in SCHEMA_TABLES)
+    asked = f"SELECT count(*) FROM pg_roles WHERE NOT rolcanlogin AND rolname IN ({names})"  # noqa: S608 names of ours
+    return query(postgres, "postgres", asked) != "0"
+
+
 def forget_aside(postgres: Sequence[str]) -> None:
     """Remove what a restore that failed left beside the databases in use."""
     for database in SCHEMA_TABLES:

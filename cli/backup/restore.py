@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def restore(containers: Containers, source: Path, manifest: Manifest, *, force: bool) -> None:
     """Put a backup, whose manifest was read and found true, in the place of what is there.
 
-    Up to the moment when everything is restored beside what is in use, a failure changes nothing.
+    Up to the moment when everything is restored beside what is in use, a failure changes nothing. From then on the
+    databases let no server in until all is in place: killed in between, nothing that starts looks whole.
 
     Raises:
         BackupError: it is refused, or failed; the message says why.
@@ -48,7 +49,12 @@ def restore(containers: Containers, source: Path, manifest: Manifest, *, force: 
     postgres, mlflow = containers.inside("postgres"), containers.aside("mlflow")
     containers.manage("up", "--detach", "postgres")
     _wait_for(postgres)
+    was_broken_off = databases.are_shut(postgres)
     if not force:
+        if was_broken_off:
+            raise BackupError(
+                "a restore was broken off here, and the servers are shut until one is whole: give FORCE=1"
+            )
         require_unused(postgres)
     here = json.loads(capture([*mlflow, "python", "-m", "cli.backup.schemas"]).splitlines()[-1])
     made_by = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
@@ -70,16 +76,34 @@ def restore(containers: Containers, source: Path, manifest: Manifest, *, force: 
                 capture([*mlflow, "sh", "-c", _UNPACK, "sh", place], file)
     except BackupError as error:
         databases.forget_aside(postgres)
+        if was_broken_off:
+            raise BackupError(f"{error}; the servers stay shut, since the restore before was broken off") from None
         containers.manage("up", "--detach")
         raise BackupError(f"{error}; what was there is in use again, unchanged") from None
+    try:
+        _take_into_use(containers, place if manifest.artifacts == ARTIFACTS else None)
+    except BackupError as error:
+        raise BackupError(
+            f"{error}; the servers are shut until it is whole: mend that, and repeat with FORCE=1"
+        ) from None
+    containers.manage("up", "--detach")
+
+
+def _take_into_use(containers: Containers, artifacts: str | None) -> None:
+    """Put what was restored beside in the place of what is in use, which no server sees half done."""
+    postgres, mlflow = containers.inside("postgres"), containers.aside("mlflow")
+    databases.shut(postgres)
     for database in databases.SCHEMA_TABLES:
         databases.take_into_use(postgres, database)
-    if manifest.artifacts == ARTIFACTS:
-        capture([*mlflow, "sh", "-c", _SWAP, "sh", place])
+    if artifacts is not None:
+        capture([*mlflow, "sh", "-c", _SWAP, "sh", artifacts])
     # Leases of runs that this server never started would give back slots that others hold.
     capture([*containers.aside("prefect"), "rm", "-rf", "/var/lib/prefect/concurrency_leases"])
+    databases.open_to(
+        postgres, "mlflow"
+    )  # to migrate; Prefect, which all else waits for, stays shut until that is done
     capture([*mlflow, "python", "-m", "cli.backup.settle"])
-    containers.manage("up", "--detach")
+    databases.open_to(postgres, "prefect")
 
 
 def require_unused(postgres: Sequence[str]) -> None:

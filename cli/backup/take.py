@@ -57,6 +57,8 @@ def back_up(containers: Containers, to: Path) -> Path:
     and no server has to stop.
     """
     postgres, mlflow = containers.inside("postgres"), containers.inside("mlflow")
+    if databases.are_shut(postgres):
+        raise BackupError("a restore was broken off here; repeat it with FORCE=1 first: there is nothing whole to save")
     place = capture([*mlflow, "printenv", "MLFLOW_ARTIFACTS_DESTINATION"])
     here = json.loads(capture([*mlflow, "python", "-m", "cli.backup.schemas"]).splitlines()[-1])
     to.mkdir(parents=True, exist_ok=True)

@@ -9,10 +9,16 @@ nameserver=$(awk '$1 == "nameserver" {print $2; exit}' /etc/resolv.conf)
 [[ $nameserver == *:* ]] && nameserver="[$nameserver]"
 echo "resolver $nameserver valid=10s ipv6=off;" > /tmp/nginx/resolver.conf
 
-tls=/etc/proxy/tls ssl=""
-if [[ -f $tls/tls.crt && -f $tls/tls.key ]]; then
+# Who asked for https never gets http instead: without a certificate there is no door.
+tls=${TLS_FOLDER:-} ssl=""
+if [[ -n $tls ]]; then
+    for file in tls.crt tls.key; do
+        [[ -r $tls/$file ]] && continue
+        echo "proxy: $tls/$file cannot be read: put it into docker/tls, readable to uid $UID (docs/stack.md)" >&2
+        exit 1
+    done
     ssl=" ssl"
-    printf 'ssl_certificate %s/tls.crt;\nssl_certificate_key %s/tls.key;\nssl_protocols TLSv1.2 TLSv1.3;\n' $tls $tls
+    printf 'ssl_certificate %s/tls.crt;\nssl_certificate_key %s/tls.key;\nssl_protocols TLSv1.2 TLSv1.3;\n' "$tls" "$tls"
 fi > /tmp/nginx/tls.conf
 
 door() { # PORT SERVICE: any other Host header, such as one that was rebound to this address, is misdirected

@@ -11,6 +11,8 @@ import httpx
 import psutil
 import pytest
 
+from benchmarks.short_run import UNJUDGED
+
 pytestmark = pytest.mark.slow
 
 BIN = Path(sys.executable).parent
@@ -60,15 +62,7 @@ def test_the_watcher_is_scheduled(stack):
 def test_the_deployment_runs_as_typed_and_all_processes_end_with_ctrl_c(stack, small_workbook):
     process, environment, folder = stack
     api = f"http://127.0.0.1:{environment['PREFECT_PORT']}/api"
-    quick = {
-        "sft.max_steps": 4,
-        "dpo.max_steps": 2,
-        "data.unseen": None,
-        "gate.minimum_f1": 0,
-        "gate.minimum_recall": 0,
-        "gate.minimum_format_validity": 0,
-        "output_dir": str(folder),
-    }
+    quick = UNJUDGED | {"sft.max_steps": 4, "dpo.max_steps": 2, "output_dir": str(folder)}
     command = [str(BIN / "prefect"), "deployment", "run", "pii-finetune/main", "--watch"]
     command += ["--param", f"data={small_workbook}", "--param", f"overrides={json.dumps(quick)}"]
     done = subprocess.run(

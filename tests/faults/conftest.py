@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -11,18 +12,9 @@ from mlflow import MlflowClient
 sys.path.insert(0, str(Path(__file__).parent))  # pytest imports test files without their folder
 from deployed import Deployed
 
-QUICK = {
-    "sft.max_steps": 150,
-    "sft.save_steps": 5,
-    "sft.logging_steps": 5,
-    "dpo.max_steps": 60,
-    "dpo.save_steps": 5,
-    "dpo.logging_steps": 5,
-    "data.unseen": "null",
-    "gate.minimum_f1": 0,
-    "gate.minimum_recall": 0,
-    "gate.minimum_format_validity": 0,
-}
+from benchmarks.short_run import SHORT_RUN
+
+QUICK = SHORT_RUN | {"sft.max_steps": 150, "sft.save_steps": 5, "dpo.max_steps": 60, "dpo.save_steps": 5}
 
 
 class Runs:
@@ -31,7 +23,7 @@ class Runs:
     def __init__(self, workbook, folder):
         self._folder = folder
         settings = QUICK | {"output_dir": str(folder / "outputs")}
-        assignments = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+        assignments = [part for name, value in settings.items() for part in ("--set", f"{name}={json.dumps(value)}")]
         self._command = [sys.executable, "-m", "cli.main", "run", "--data", str(workbook), *assignments]
         self.environment = {
             **{key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"},

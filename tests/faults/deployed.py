@@ -10,19 +10,10 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelling, Crashed
 
 from benchmarks.servers import Servers, flow_process
+from benchmarks.short_run import SHORT_RUN
 
 MAIN = "pii-finetune/main"
-QUICK = {
-    "sft.max_steps": 150,
-    "sft.save_steps": 5,
-    "sft.logging_steps": 5,
-    "dpo.max_steps": 5,
-    "dpo.logging_steps": 5,
-    "data.unseen": None,
-    "gate.minimum_f1": 0,
-    "gate.minimum_recall": 0,
-    "gate.minimum_format_validity": 0,
-}
+QUICK = SHORT_RUN | {"sft.max_steps": 150, "sft.save_steps": 5, "dpo.max_steps": 5}
 
 
 class Deployed:

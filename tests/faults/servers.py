@@ -53,7 +53,7 @@ def _running(command, log, health, environment=None):
             start_new_session=True,
         )
         try:
-            deadline = time.monotonic() + 180
+            deadline = time.monotonic() + 600
             while not _answers(health):
                 assert process.poll() is None, log.read_text()[-4000:]
                 assert time.monotonic() < deadline, log.read_text()[-4000:]

@@ -14,22 +14,13 @@ from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.schedules import IntervalSchedule
 
 from benchmarks.servers import running_servers, wait_for
+from benchmarks.short_run import SHORT_RUN
 from make_data.workbook import write_workbook
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(2400)]
 
 LONG = 1200  # seconds that something may take beside others on the same cores
-QUICK = {
-    "sft.max_steps": 400,
-    "sft.logging_steps": 5,
-    "dpo.max_steps": 10,
-    "dpo.logging_steps": 5,
-    "data.unseen": None,
-    "gate.minimum_f1": 0,
-    "gate.minimum_recall": 0,
-    "gate.minimum_format_validity": 0,
-    "tracking.log_system_metrics": False,
-}
+QUICK = SHORT_RUN | {"sft.max_steps": 400, "dpo.max_steps": 10, "tracking.log_system_metrics": False}
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from benchmarks.servers import running_servers, wait_for
+from benchmarks.short_run import SHORT_RUN
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))  # pytest imports test files without their folder
 from postgres import create_database, find_binaries, postgres_server
@@ -17,17 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(2400)]
 
 LONG = 900  # seconds that something may take beside others on the same cores
 DOWN = 10
-QUICK = {
-    "sft.max_steps": 300,
-    "sft.logging_steps": 5,
-    "dpo.max_steps": 10,
-    "dpo.logging_steps": 5,
-    "data.unseen": None,
-    "gate.minimum_f1": 0,
-    "gate.minimum_recall": 0,
-    "gate.minimum_format_validity": 0,
-    "tracking.log_system_metrics": False,
-}
+QUICK = SHORT_RUN | {"sft.max_steps": 300, "dpo.max_steps": 10, "tracking.log_system_metrics": False}
 
 
 @pytest.fixture

@@ -1,8 +1,16 @@
 """A backup and its restore by a real PostgreSQL, without containers: only starting and stopping them is left out."""
 
 import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
 from importlib.metadata import version
+from pathlib import Path
 
+import psycopg2
 import pytest
 from postgres import find_binaries, postgres_server
 
@@ -10,6 +18,7 @@ from cli.backup import databases, restore, take
 from cli.backup.containers import Containers, capture
 from cli.backup.manifest import MANIFEST, BackupError, read_manifest
 from cli.backup.schemas import known_schemas
+from pii_finetune.paths import ROOT
 
 BINARIES = find_binaries()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BINARIES is None, reason="no PostgreSQL on this machine")]
@@ -169,6 +178,114 @@ def test_a_restore_that_fails_halfway_changes_nothing(host, tmp_path, monkeypatc
     assert host.managed[-1] == "up --detach"
     names = databases.query(host.inside("postgres"), "postgres", "SELECT datname FROM pg_database")
     assert "_restoring" not in names
+
+
+# A program that stands still where a restore is to be killed: which one, of which service, when called with what.
+HALTS = {
+    "between the databases": ("psql", "postgres", "*'RENAME TO mlflow'*"),
+    "between the databases and the artifacts": ("mv", "mlflow", "*"),
+    "before it is settled": ("python", "mlflow", "*cli.backup.settle*"),
+}
+
+
+def compose_of(host, folder, halt=None):
+    """A compose command that does in this machine's services what the real one does in containers."""
+    there = folder / "halted"
+    for service in ("postgres", "mlflow", "prefect"):
+        first, *others = host.inside(service)[1:]
+        (folder / service).mkdir(exist_ok=True)
+        (folder / f"{service}.settings").write_text(
+            shlex.join([first.replace("=", f"={folder / service}:", 1), *others])
+        )
+    if halt is not None:
+        program, service, called_with = halt
+        path = folder / service / program
+        real = f'PATH=${{PATH#*:}} exec {program} "$@"'
+        path.write_text(f'#!/bin/bash\n[[ " $* " == {called_with} ]] && touch {there} && sleep 600\n{real}\n')
+        path.chmod(0o755)
+    script = folder / "compose"
+    script.write_text(
+        "#!/bin/bash\n"
+        "case $1 in exec) shift 2 ;; run) shift 4 ;; *) exit 0 ;; esac\n"
+        f'settings=$(< {folder}/$1.settings) && shift && eval "exec env $settings \\"\\$@\\""\n'
+    )
+    script.chmod(0o755)
+    return {**os.environ, "COMPOSE": str(script)}, there
+
+
+def call(environment, module, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("moment", HALTS)
+def test_after_a_restore_that_was_killed_nothing_starts_or_is_saved_until_one_is_whole(host, server, tmp_path, moment):
+    made = take.back_up(host, tmp_path / "backups")
+    databases.query(host.inside("postgres"), "mlflow", "UPDATE runs SET id = 'newer'")
+    (artifact_of(tmp_path).parent / "newer").touch()
+    program = tmp_path / "compose-of-this-test"
+    program.mkdir()
+    environment, halted = compose_of(host, program, HALTS[moment])
+    command = [sys.executable, "-m", "cli.backup.restore", str(made), "--force"]
+    restoring = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not halted.exists():
+            assert restoring.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        os.killpg(restoring.pid, signal.SIGKILL)
+        restoring.wait()
+
+    address = f"{server.address.replace('postgres@', 'prefect@')}/prefect"
+    with pytest.raises(psycopg2.OperationalError, match="not permitted to log in"):
+        psycopg2.connect(address)
+    waiting = {**os.environ, "WAIT_SECONDS": "0", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    door = ["bash", "docker/wait-for.sh", address, "--", "echo", "the server starts"]
+    told = subprocess.run(door, cwd=ROOT, env=waiting, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "a restore was broken off" in told.stderr
+
+    environment, _ = compose_of(host, program)
+    (program / HALTS[moment][1] / HALTS[moment][0]).unlink()
+    for module, *arguments in (("cli.backup.take", "--to", str(tmp_path / "more")), ("cli.backup.restore", str(made))):
+        code, said = call(environment, module, *arguments)
+        assert code == 2
+        assert "a restore was broken off here" in said
+        assert "FORCE=1" in said
+
+    code, said = call(environment, "cli.backup.restore", str(made), "--force")
+    assert code == 0, said
+    psycopg2.connect(address).close()
+    psycopg2.connect(address.replace("prefect", "mlflow")).close()
+    assert runs_of(host) == ("the run", "the run")
+    assert [path.name for path in artifact_of(tmp_path).parent.iterdir()] == ["adapter.safetensors"]
+
+
+def test_a_restore_that_fails_after_one_was_killed_does_not_open_the_door(host, tmp_path, monkeypatch):
+    made = take.back_up(host, tmp_path / "backups")
+    databases.shut(host.inside("postgres"))
+    monkeypatch.setattr(restore, "_UNPACK", "echo 'tar: No space left on device' >&2; exit 2; : ")
+    with pytest.raises(BackupError, match="No space left on device; the servers stay shut"):
+        restore.restore(host, made, read_manifest(made), force=True)
+    assert databases.are_shut(host.inside("postgres"))
+    assert host.managed[-1] != "up --detach"
+
+
+def test_a_restore_that_fails_while_it_takes_things_into_use_says_what_to_do(host, tmp_path, monkeypatch):
+    made = take.back_up(host, tmp_path / "backups")
+    monkeypatch.setattr(restore, "_SWAP", "echo 'mv: Input/output error' >&2; exit 2; : ")
+    with pytest.raises(BackupError, match="Input/output error; the servers are shut until .* repeat with FORCE=1"):
+        restore.restore(host, made, read_manifest(made), force=True)
+    assert databases.are_shut(host.inside("postgres"))
 
 
 def test_a_backup_that_fails_leaves_nothing(host, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import socket
 import subprocess
 import time
@@ -11,7 +12,7 @@ import httpx
 
 from cli.backup.containers import find_compose
 from cli.backup.manifest import BackupError
-from cli.make_secrets import fill
+from cli.make_secrets import SECRETS, fill
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = 1800  # seconds that building, or a start on busy cores, may take
@@ -50,13 +51,26 @@ class Stack:
         self.prefect = f"http://127.0.0.1:{self.prefect_port}"
         self.mlflow = f"http://127.0.0.1:{self.mlflow_port}"
 
-    def call(self, *arguments, check=True, timeout=LONG):
-        """Run the engine's compose on this project, and return what it said."""
+    def call(self, *arguments, check=True, timeout=LONG, **variables):
+        """Run the engine's compose on this project, and return what it said; variables stand before those of .env."""
         command = [*self._compose, "--project-name", self.project, "--env-file", str(self._env_file), *arguments]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+        environment = os.environ | variables
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)} failed:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
         return done.stdout + done.stderr
+
+    def change_secrets(self):
+        """Write another value for every secret, as `make secrets` does where a line was deleted; returns the old."""
+        old = dict(self.secrets)
+        text = self._env_file.read_text(encoding="utf-8")
+        for name in SECRETS:
+            self.secrets[name] = secrets.token_hex(24)
+            text = text.replace(f"{name}={old[name]}", f"{name}={self.secrets[name]}")
+        self._env_file.write_text(text, encoding="utf-8")
+        return old
 
     def build(self):
         for service in ("prefect", "proxy"):  # the two images; podman-compose would build one for each service
@@ -110,8 +124,14 @@ class Stack:
         """Run a program in a service's container, and return what it printed."""
         return self.run_engine("exec", self.container(service), *command)
 
-    def run_engine(self, *arguments):
-        done = subprocess.run([self.engine, *arguments], capture_output=True, text=True, timeout=LONG, check=False)
+    def aside(self, service, *command):
+        """Run a program in a container of its own with a service's settings and volumes, and return what it printed."""
+        return self.call("run", "--rm", "--no-deps", "-T", service, *command)
+
+    def run_engine(self, *arguments, stdin=None):
+        done = subprocess.run(
+            [self.engine, *arguments], input=stdin, capture_output=True, text=True, timeout=LONG, check=False
+        )
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
         return done.stdout
 

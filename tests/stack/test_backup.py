@@ -1,7 +1,6 @@
 """`make backup`, all volumes destroyed, `make restore`: by the real containers."""
 
 import os
-import secrets
 import subprocess
 import sys
 
@@ -46,16 +45,6 @@ def call(stack, module, *arguments):
     return done.returncode, done.stdout + done.stderr
 
 
-def change_every_password(stack):
-    """As on a new machine, where `make secrets` was called."""
-    text = stack._env_file.read_text(encoding="utf-8")
-    for name, value in stack.secrets.items():
-        if name.endswith("_PASSWORD"):
-            stack.secrets[name] = secrets.token_hex(24)
-            text = text.replace(f"{name}={value}", f"{name}={stack.secrets[name]}")
-    stack._env_file.write_text(text, encoding="utf-8")
-
-
 def test_what_was_there_is_there_again_though_volumes_and_passwords_are_others(stack, tmp_path):
     run_id = stack.inside("worker", "python", "-c", STORE).split()[-1]
 
@@ -70,13 +59,12 @@ def test_what_was_there_is_there_again_though_volumes_and_passwords_are_others(s
     assert "FORCE=1" in told
 
     stack.down("--volumes")
-    before = {user: stack.secrets[f"MLFLOW_{user.upper()}_PASSWORD"] for user in ("admin", "worker", "reader")}
-    change_every_password(stack)
+    before = stack.change_secrets()  # as on a new machine, where `make secrets` was called
     code, told = call(stack, "cli.backup.restore", str(made))
     assert code == 0, told
     stack.wait(stack.is_ready, "the restored servers did not answer")
     assert stack.inside("worker", "python", "-c", READ, run_id).split()[-3:] == ["0.5", "weights", "True"]
-    for user, old in before.items():
-        new = stack.secrets[f"MLFLOW_{user.upper()}_PASSWORD"]
+    for user in ("admin", "worker", "reader"):
+        new, old = (each[f"MLFLOW_{user.upper()}_PASSWORD"] for each in (stack.secrets, before))
         statuses = [httpx.get(stack.experiment_url, auth=(user, each), timeout=60).status_code for each in (new, old)]
         assert statuses == [200, 401], user

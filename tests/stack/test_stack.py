@@ -9,19 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.short_run import SHORT_RUN
+
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(3600)]
 
 PREFECT = str(Path(sys.executable).parent / "prefect")
-QUICK = {
-    "sft.max_steps": 40,
-    "sft.logging_steps": 10,
-    "dpo.max_steps": 10,
-    "dpo.logging_steps": 5,
-    "data.unseen": None,
-    "gate.minimum_f1": 0,
-    "gate.minimum_recall": 0,
-    "gate.minimum_format_validity": 0,
-}
+QUICK = SHORT_RUN | {"sft.max_steps": 40, "dpo.max_steps": 10}
 LOAD = """
 import mlflow, pandas
 model = mlflow.pyfunc.load_model("models:/pii-dpo/Production")
@@ -106,19 +99,55 @@ print(json.dumps(sorted(found, key=str)))
     ).stdout
 
 
-def test_a_stopped_worker_leaves_its_run_cancelled_within_the_grace_period(trained):
+NEWEST = """
+import json
+from pathlib import Path
+from pii_finetune.checkpoints import MANIFEST, newest_whole
+folder = max(Path("outputs").glob("**/checkpoints"), key=lambda path: path.stat().st_mtime)
+found, skipped = newest_whole(folder)
+print(json.dumps([found and found.name, sorted(path.name for path in found.iterdir()) if found else [], skipped]))
+"""
+
+
+def test_a_stopped_worker_leaves_its_run_cancelled_and_a_whole_checkpoint_from_which_the_next_goes_on(trained):
     before = set(flow_runs(trained))
+    start_long_run(trained)
+    trained.wait(lambda: re.search(r"step %d of %d.*\[20,5000", trained.logs("worker")), "the run did not train", 600)
+    stop_worker(trained)
+    [new] = set(flow_runs(trained)) - before
+    assert flow_runs(trained)[new] == "Cancelled"
+
+    seen = trained.aside("worker", "python", "-c", NEWEST)
+    name, files, skipped = json.loads([line for line in seen.splitlines() if line.startswith("[")][-1])
+    assert skipped == []
+    assert {"checkpoint.json", "adapter_model.safetensors", "optimizer.pt", "trainer_state.json"} <= set(files)
+    step = int(name.removeprefix("checkpoint-"))
+    assert step >= 20
+
+    trained.run_engine("start", trained.container("worker"))
+    start_long_run(trained)
+
+    def steps_after_it():
+        _, found, later = trained.logs("worker").partition(f'going on from {name}"')
+        return found and re.findall(r"step %d of %d.*?\[(\d+),5000", later)
+
+    assert int(trained.wait(steps_after_it, f"no run went on from {name}", 600)[0]) > step
+    stop_worker(trained)
+    trained.run_engine("start", trained.container("worker"))
+
+
+def start_long_run(stack):
     given = {"data": "/workbooks/labels.xlsx", "overrides": QUICK | {"sft.max_steps": 5000, "seed": 3}}
     parameters = [part for name, value in given.items() for part in ("--param", f"{name}={json.dumps(value)}")]
     command = [PREFECT, "deployment", "run", "pii-finetune/main", *parameters]
-    subprocess.run(command, env=trained.environment("reader"), check=True)
-    trained.wait(lambda: re.search(r"step %d of %d.*\[20,5000", trained.logs("worker")), "the run did not train", 600)
+    subprocess.run(command, env=stack.environment("reader"), check=True)
+
+
+def stop_worker(stack):
+    """As `docker compose stop` does: SIGTERM, and SIGKILL after the service's grace period."""
     asked = time.monotonic()
-    trained.run_engine("stop", "--time", "75", trained.container("worker"))
+    stack.run_engine("stop", "--time", "75", stack.container("worker"))
     assert time.monotonic() - asked < 75
-    [new] = set(flow_runs(trained)) - before
-    assert flow_runs(trained)[new] == "Cancelled"
-    trained.run_engine("start", trained.container("worker"))
 
 
 @pytest.mark.parametrize("service", ["prefect", "mlflow", "worker", "proxy"])
