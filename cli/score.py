@@ -15,7 +15,8 @@ from rich.text import Text
 
 from cli.console import open_console
 from pii_finetune.quiet import quiet_libraries
-from pii_finetune.score_table import Columns, ScoreReport, score_table
+from pii_finetune.score_copy import Columns
+from pii_finetune.score_table import ScoreReport, score_table
 from pii_finetune.tracking_server import require_server
 
 _NUM_NAMES = 10  # unknown languages shown
