@@ -38,6 +38,19 @@ def describe_remote(source: str) -> dict[str, dict[str, Any]]:
     return {name: files[name] for name in tables}
 
 
+def is_remote_folder(source: str) -> bool:
+    """Return whether there is a folder at the URL.
+
+    Raises:
+        BadWorkbookError, SourceOutOfReachError: as describe_remote.
+    """
+    system, path = open_remote(source)
+    try:
+        return dict(system.info(path)).get("type") == "directory"
+    except Exception as error:  # noqa: BLE001  every file system raises errors of its own
+        raise unreadable(source, error) from None
+
+
 def download_remote(source: str, folder: Path) -> tuple[Path, tuple[str, ...]]:
     """Copy the file, or a folder's tables, below `folder` under their own names: a suffix says how a file is read.
 

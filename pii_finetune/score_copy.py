@@ -25,6 +25,9 @@ class Columns:
     language: str | None = None
 
 
+USUAL_COLUMNS = Columns()
+
+
 def reading_settings(columns: Columns, suffix: str, num_bytes: int) -> DataConfig:
     """Return the names of the columns and the limits for a table of that kind and size."""
     default = embedded().data

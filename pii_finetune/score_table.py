@@ -12,7 +12,7 @@ from pii_finetune.disk import told_if_full
 from pii_finetune.errors import BadWorkbookError
 from pii_finetune.isolation import copy_isolated
 from pii_finetune.score_answers import Scoring
-from pii_finetune.score_copy import COPY, Columns, opened_copy, reading_settings, write_answered
+from pii_finetune.score_copy import COPY, USUAL_COLUMNS, Columns, opened_copy, reading_settings, write_answered
 from pii_finetune.score_model import TableModel, table_model
 from pii_finetune.score_output import MAX_XLSX_ROWS, check_target
 from pii_finetune.score_parts import clear, read_note, unfinished_work, write_note
@@ -29,13 +29,14 @@ class ScoreReport:
     answers: Counter[str]  # rows by answer
     unknown_languages: Counter[str]  # rows by what they gave as language, which is no name known; asked as unknown
     note: str  # why work that was there could not be continued; empty: it was, or there was none
+    unread: tuple[str, ...] = ()  # notes on files of a folder that were left alone
 
 
 def score_table(
     source: Path,
     target: Path,
     model_uri: str,
-    columns: Columns = Columns(),
+    columns: Columns = USUAL_COLUMNS,
     on_progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> ScoreReport:
     """Answer every row of `source` and write it, with columns `sensitive` and `probability` added, to `target`.

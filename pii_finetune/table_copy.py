@@ -109,7 +109,7 @@ def _opened(
         return
     is_text = path.suffix.lower() in _TEXT
     start = TextPlace(rows.position, rows.num_lines) if rows else TOP
-    with read_csv(path, config, start) if is_text else open_table(path, config) as raw:
+    with read_csv(path, config, start) if is_text or not isinstance(path, Path) else open_table(path, config) as raw:
         copy = _Copy(path, config, raw, language_is_required)
         numbered = _without_blank_end(raw.rows)
         if is_text:

@@ -1,0 +1,125 @@
+"""Ray: a cluster that is there (RAY_ADDRESS), or one of our own on this machine that ends with us."""
+
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pii_finetune.errors import BadConfigError, MissingServerError
+
+_LONGEST_TEMP = 40  # characters: what Ray puts below it makes a socket's name, which may have 107
+
+
+@dataclass(frozen=True)
+class RaySettings:
+    """How many workers, and what they may take."""
+
+    num_workers: int | None = None  # None: one for each GPU, or without any for each CPU
+    rows_per_part: int = 65_536
+    object_store_mib: int = 512  # of a cluster of our own; it holds the model's files and little else
+
+    def __post_init__(self) -> None:
+        """Refuse what Ray would refuse in other words, or not at all.
+
+        Raises:
+            BadConfigError: a number is too small.
+        """
+        if self.num_workers is not None and self.num_workers < 1:
+            raise BadConfigError(f"--num-workers {self.num_workers}: must be at least 1")
+        if self.rows_per_part < 1:
+            raise BadConfigError(f"--rows-per-part {self.rows_per_part}: must be at least 1")
+        if self.object_store_mib < 80:
+            raise BadConfigError(f"--object-store-mib {self.object_store_mib}: Ray needs at least 80")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What is had of it."""
+
+    num_workers: int
+    num_gpus_each: int
+    workplace: str | None  # a folder that ends with a cluster of ours; None: machines have their own
+
+
+@contextmanager
+def started(settings: RaySettings) -> Iterator[Cluster]:
+    """Connect to the cluster that RAY_ADDRESS names, or start one here and stop it at the end, whatever the end is.
+
+    Raises:
+        MissingServerError: the cluster that is named does not answer.
+        BadConfigError: it has fewer CPUs or GPUs than workers are asked for.
+    """
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    with tempfile.TemporaryDirectory(prefix="pii-ray-", dir=_temp_folder(), ignore_cleanup_errors=True) as folder:
+        with _quiet(folder if not address else None):
+            import ray
+
+            if address:
+                _connect(ray, address)
+            else:
+                (Path(folder) / "work").mkdir()
+                ray.init(
+                    address="local",
+                    num_cpus=settings.num_workers,
+                    object_store_memory=settings.object_store_mib * 2**20,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    _temp_dir=folder,
+                )
+            try:
+                yield _size(settings, ray.cluster_resources(), None if address else f"{folder}/work")
+            finally:
+                ray.shutdown()
+
+
+def _connect(ray: Any, address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # noqa: BLE001  it raises ConnectionError, RuntimeError, ValueError, ...
+        raise MissingServerError(
+            f"RAY_ADDRESS={address}: no cluster of Ray could be reached ({str(error).strip().partition(chr(10))[0][:200]}); "
+            "start one with `ray start --head`, or unset it to use this machine alone"
+        ) from None
+
+
+def _size(settings: RaySettings, resources: dict[str, float], workplace: str | None) -> Cluster:
+    kind = "GPU" if resources.get("GPU", 0) >= 1 else "CPU"
+    there = int(resources.get(kind, 0))
+    if (settings.num_workers or 1) > there:
+        raise BadConfigError(
+            f"--num-workers {settings.num_workers or 1}: the cluster has {there} {kind}s, and a worker takes one; ask for fewer"
+        )
+    return Cluster(settings.num_workers or there, int(kind == "GPU"), workplace)
+
+
+def _temp_folder() -> str | None:
+    """Return where a cluster of ours keeps its files: the system's folder, unless its name is too long for sockets."""
+    return None if len(tempfile.gettempdir()) <= _LONGEST_TEMP else "/tmp"  # noqa: S108  the folder below is ours alone
+
+
+@contextmanager
+def _quiet(folder: str | None) -> Iterator[None]:
+    """Have Ray report nothing home and write no notes while it is in use; read by it when it is imported.
+
+    A cluster of our own in `folder` is closed to other users of this machine by a token.
+    """
+    wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+    if folder is not None:
+        token = Path(folder) / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32), encoding="utf-8")
+        wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update({name: value for name, value in wanted.items() if before[name] is None})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
