@@ -51,18 +51,18 @@ def build_parser() -> argparse.ArgumentParser:
 
     score = commands.add_parser("score", help="decide for labels with the model in production")
     score.add_argument(
-        "file",
-        type=Path,
-        metavar="FILE",
-        help="a table with a column label, and language if known: .xlsx, .ods, .csv, .tsv or .parquet",
+        "source",
+        metavar="SOURCE",
+        help="a table with a column label, and language if known: .xlsx, .ods, .csv, .tsv or .parquet; "
+        "with --engine ray also a folder of these, or a URL of either",
     )
     score.add_argument(
         "--out",
-        type=Path,
         required=True,
-        metavar="FILE",
-        help="where the table with answers goes (.csv, .xlsx or .parquet)",
+        metavar="TARGET",
+        help="where the table with answers goes (.csv, .xlsx or .parquet); with --engine ray a folder, or its URL",
     )
+    _add_engine_options(score)
     score.add_argument(
         "--model", default="models:/pii-dpo/Production", metavar="URI", help="an MLflow model (default: %(default)s)"
     )
@@ -119,6 +119,32 @@ def build_parser() -> argparse.ArgumentParser:
         help="also tell the room on the disk of this folder; may be repeated",
     )
     return parser
+
+
+def _add_engine_options(score: argparse.ArgumentParser) -> None:
+    score.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="local: one process, one file (default); ray: a pool of workers, a folder of parts",
+    )
+    score.add_argument(
+        "--num-workers", type=int, metavar="N", help="of ray (default: one for each GPU, or without any for each CPU)"
+    )
+    score.add_argument(
+        "--rows-per-part",
+        type=int,
+        default=65_536,
+        metavar="N",
+        help="of ray: what a worker does at a time, and what its death may cost (default: %(default)s)",
+    )
+    score.add_argument(
+        "--object-store-mib",
+        type=int,
+        default=512,
+        metavar="N",
+        help="of ray: memory for what workers share, where RAY_ADDRESS names no cluster (default: %(default)s)",
+    )
 
 
 def _add_registry_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -237,9 +263,12 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from cli.score import Columns, score
+    from cli.score import Columns, RaySettings, score
 
-    return score(options.file, options.out, options.model, Columns(options.label_column, options.language_column))
+    of_ray = (options.num_workers, options.rows_per_part, options.object_store_mib)
+    ray = RaySettings(*of_ray) if options.engine == "ray" else None
+    columns = Columns(options.label_column, options.language_column)
+    return score(options.source, options.out, options.model, columns, ray)
 
 
 def _export(options: argparse.Namespace) -> int:

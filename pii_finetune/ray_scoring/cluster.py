@@ -4,7 +4,7 @@ import logging
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,20 +82,22 @@ def _connect(ray: Any, address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # noqa: BLE001  it raises ConnectionError, RuntimeError, ValueError, ...
+        reason = str(error).strip().partition("\n")[0][:200]
         raise MissingServerError(
-            f"RAY_ADDRESS={address}: no cluster of Ray could be reached ({str(error).strip().partition(chr(10))[0][:200]}); "
+            f"RAY_ADDRESS={address}: no cluster of Ray could be reached ({reason}); "
             "start one with `ray start --head`, or unset it to use this machine alone"
         ) from None
 
 
-def _size(settings: RaySettings, resources: dict[str, float], workplace: str | None) -> Cluster:
+def _size(settings: RaySettings, resources: Mapping[str, float], workplace: str | None) -> Cluster:
     kind = "GPU" if resources.get("GPU", 0) >= 1 else "CPU"
     there = int(resources.get(kind, 0))
-    if (settings.num_workers or 1) > there:
+    wanted = settings.num_workers or max(there, 1)
+    if wanted > there:
         raise BadConfigError(
-            f"--num-workers {settings.num_workers or 1}: the cluster has {there} {kind}s, and a worker takes one; ask for fewer"
+            f"--num-workers {wanted}: the cluster has {there} {kind}s, and a worker takes one; ask for fewer"
         )
-    return Cluster(settings.num_workers or there, int(kind == "GPU"), workplace)
+    return Cluster(wanted, int(kind == "GPU"), workplace)
 
 
 def _temp_folder() -> str | None:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
@@ -44,13 +44,13 @@ class OutputFolder:
         if self._is_local:
             self._prepare_local(Path(self._path))
         names = self.names()
-        if others := sorted(name for name in names if not name.startswith(".")):
-            if plan_name not in names:
-                more = f" and {len(others) - _NUM_NAMED:,} more" if len(others) > _NUM_NAMED else ""
-                raise BadWorkbookError(
-                    f"--out {self.shown}: holds other files ({', '.join(others[:_NUM_NAMED])}{more}); "
-                    "name a new or an empty folder"
-                )
+        others = sorted(name for name in names if not name.startswith("."))
+        if others and plan_name not in names:
+            more = f" and {len(others) - _NUM_NAMED:,} more" if len(others) > _NUM_NAMED else ""
+            raise BadWorkbookError(
+                f"--out {self.shown}: holds other files ({', '.join(others[:_NUM_NAMED])}{more}); "
+                "name a new or an empty folder"
+            )
 
     def _prepare_local(self, folder: Path) -> None:
         if not folder.parent.is_dir():
@@ -105,9 +105,9 @@ class OutputFolder:
                 found = self._system.ls(self._path, detail=False)
             except FileNotFoundError:  # an object store has no empty folders
                 return set()
-        return {name.rstrip("/").rpartition("/")[2] for name in found} - {""}
+        return {str(name).rstrip("/").rpartition("/")[2] for name in found} - {""}
 
-    def open(self, name: str) -> IO[Any]:
+    def open(self, name: str) -> Any:
         """Open one of them to read it."""
         with self._told():
             return self._system.open(f"{self._path}/{name}", "rb")

@@ -1,4 +1,4 @@
-"""Parts through a pool of workers: Ray Data hands them out, restarts workers that die, and gives their parts out again."""
+"""Parts through a pool of workers: Ray Data hands them out, restarts workers that die, and has parts done again."""
 
 import json
 import tempfile
@@ -110,7 +110,8 @@ class _Worker:
 
         kept = json.loads(part)
         asked = Part(kept["number"], kept["table"], RowRange(**kept["rows"]))
-        if ray.get(self._attempts.begin.remote(number)) > _MAX_ATTEMPTS:
+        attempt: Any = ray.get(self._attempts.begin.remote(number))
+        if attempt > _MAX_ATTEMPTS:
             raise WorkersLostError(
                 f"{asked.table}, {asked.rows.num_rows:,} rows after row {asked.rows.first + 1:,}: a worker died "
                 f"{_MAX_ATTEMPTS} times over them, as when memory does not suffice; the same command goes on with "
@@ -131,7 +132,8 @@ class _Worker:
         if not torch.cuda.is_available():
             torch.set_num_threads(1)
         with tempfile.TemporaryDirectory(prefix="pii-finetune-model-", dir=self._work.workplace) as name:
-            for path, content in ray.get(self._files).items():
+            files: Any = ray.get(self._files)
+            for path, content in files.items():
                 (Path(name) / path).parent.mkdir(parents=True, exist_ok=True)
                 (Path(name) / path).write_bytes(content)
             return load_table_model(Path(name))

@@ -1,4 +1,4 @@
-"""The tables of a source: a file or a folder of them, at a path or an fsspec URL, and what tells whether one changed."""
+"""The tables of a source: a file or a folder of them, at a path or a URL, and what tells whether one changed."""
 
 import tempfile
 from collections.abc import Iterator
