@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pii_finetune import __version__
-from pii_finetune.errors import PiiFinetuneError, UserError
+from pii_finetune.errors import BadConfigError, PiiFinetuneError, UserError
 from pii_finetune.quiet import quiet_loggers
 
 
@@ -128,23 +128,13 @@ def _add_engine_options(score: argparse.ArgumentParser) -> None:
         default="local",
         help="local: one process, one file (default); ray: a pool of workers, a folder of parts",
     )
-    score.add_argument(
-        "--num-workers", type=int, metavar="N", help="of ray (default: one for each GPU, or without any for each CPU)"
-    )
-    score.add_argument(
-        "--rows-per-part",
-        type=int,
-        default=65_536,
-        metavar="N",
-        help="of ray: what a worker does at a time, and what its death may cost (default: %(default)s)",
-    )
-    score.add_argument(
-        "--object-store-mib",
-        type=int,
-        default=512,
-        metavar="N",
-        help="of ray: memory for what workers share, where RAY_ADDRESS names no cluster (default: %(default)s)",
-    )
+    numbers = {
+        "--num-workers": "with ray: how many (default: one for each GPU, or without any for each CPU)",
+        "--rows-per-part": "with ray: what a worker does at a time, and what its death may cost (default: 65536)",
+        "--object-store-mib": "with ray: memory that workers share, unless RAY_ADDRESS names a cluster (default: 512)",
+    }
+    for name, told in numbers.items():
+        score.add_argument(name, type=int, metavar="N", help=told)
 
 
 def _add_registry_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -265,8 +255,12 @@ def _validate(options: argparse.Namespace) -> int:
 def _score(options: argparse.Namespace) -> int:
     from cli.score import Columns, RaySettings, score
 
-    of_ray = (options.num_workers, options.rows_per_part, options.object_store_mib)
-    ray = RaySettings(*of_ray) if options.engine == "ray" else None
+    numbers = ("num_workers", "rows_per_part", "object_store_mib")
+    given = {name: getattr(options, name) for name in numbers if getattr(options, name) is not None}
+    if given and options.engine != "ray":
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise BadConfigError(f"{names}: means something with --engine ray only; add that, or leave it out")
+    ray = RaySettings(**given) if options.engine == "ray" else None
     columns = Columns(options.label_column, options.language_column)
     return score(options.source, options.out, options.model, columns, ray)
 

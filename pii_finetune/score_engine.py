@@ -29,7 +29,5 @@ def score_source(
         return score_folder(source, target, model_uri, columns, ray, on_progress)
     for url in (source, target):
         if is_remote(url):
-            raise BadWorkbookError(
-                f"{shown_url(url)}: is a URL, which only --engine ray uses; add that, or give a path"
-            )
+            raise BadWorkbookError(f"{shown_url(url)}: is a URL, for which add --engine ray; or give a path")
     return score_table(Path(source), Path(target), model_uri, columns, on_progress)

@@ -20,13 +20,8 @@ from tasks.progress import Progress
 def score_labels(source: str, target: str, model: str, ray: RaySettings | None) -> ScoreReport:
     """Score the source; a run that was cut off is gone on with by the next one of the same source, target and model."""
     progress = Progress("score-progress", "rows answered")
-    report = score_source(
-        *(each if is_remote(each) else str(resolve(each)) for each in (source, target)),
-        model,
-        USUAL_COLUMNS,
-        ray,
-        lambda done, total: progress(done / total),
-    )
+    source, target = (each if is_remote(each) else str(resolve(each)) for each in (source, target))
+    report = score_source(source, target, model, USUAL_COLUMNS, ray, lambda done, total: progress(done / total))
     leave(
         create_table_artifact,
         [
@@ -45,8 +40,7 @@ def score_labels(source: str, target: str, model: str, ray: RaySettings | None) 
         get_run_logger().warning("%s", note)
     for name, count in report.unknown_languages.most_common(10):
         get_run_logger().warning("%d rows of a language that is not known: %r", count, name)
-    get_run_logger().info(
-        "%s: %d labels, %d of them sensitive", shown_source(target), report.num_rows, report.answers["yes"]
-    )
+    told = (shown_source(target), report.num_rows, report.answers["yes"])
+    get_run_logger().info("%s: %d labels, %d of them sensitive", *told)
     settle()
     return report

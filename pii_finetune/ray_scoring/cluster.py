@@ -55,27 +55,30 @@ def started(settings: RaySettings) -> Iterator[Cluster]:
         BadConfigError: it has fewer CPUs or GPUs than workers are asked for.
     """
     address = os.environ.get("RAY_ADDRESS", "").strip()
-    with tempfile.TemporaryDirectory(prefix="pii-ray-", dir=_temp_folder(), ignore_cleanup_errors=True) as folder:
-        with _quiet(folder if not address else None):
-            import ray
+    with (
+        tempfile.TemporaryDirectory(prefix="pii-ray-", dir=_temp_folder(), ignore_cleanup_errors=True) as folder,
+        _quiet(None if address else Path(folder)),
+    ):
+        import ray
 
-            if address:
-                _connect(ray, address)
-            else:
-                (Path(folder) / "work").mkdir()
-                ray.init(
-                    address="local",
-                    num_cpus=settings.num_workers,
-                    object_store_memory=settings.object_store_mib * 2**20,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    _temp_dir=folder,
-                )
-            try:
-                yield _size(settings, ray.cluster_resources(), None if address else f"{folder}/work")
-            finally:
-                ray.shutdown()
+        workplace = None if address else f"{folder}/work"
+        if workplace is None:
+            _connect(ray, address)
+        else:
+            Path(workplace).mkdir()
+            ray.init(
+                address="local",
+                num_cpus=settings.num_workers,
+                object_store_memory=settings.object_store_mib * 2**20,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=folder,
+            )
+        try:
+            yield _size(settings, ray.cluster_resources(), workplace)
+        finally:
+            ray.shutdown()
 
 
 def _connect(ray: Any, address: str) -> None:
@@ -106,14 +109,14 @@ def _temp_folder() -> str | None:
 
 
 @contextmanager
-def _quiet(folder: str | None) -> Iterator[None]:
+def _quiet(folder: Path | None) -> Iterator[None]:
     """Have Ray report nothing home and write no notes while it is in use; read by it when it is imported.
 
     A cluster of our own in `folder` is closed to other users of this machine by a token.
     """
     wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
     if folder is not None:
-        token = Path(folder) / "token"
+        token = folder / "token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32), encoding="utf-8")
         wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
