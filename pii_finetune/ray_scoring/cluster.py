@@ -3,15 +3,21 @@
 import logging
 import os
 import secrets
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from pii_finetune.errors import BadConfigError, MissingServerError
 
+_PREFIX = "pii-ray-"
+_PATIENCE_SECONDS = 10
 _LONGEST_TEMP = 40  # characters: what Ray puts below it makes a socket's name, which may have 107
 
 
@@ -55,17 +61,14 @@ def started(settings: RaySettings) -> Iterator[Cluster]:
         BadConfigError: it has fewer CPUs or GPUs than workers are asked for.
     """
     address = os.environ.get("RAY_ADDRESS", "").strip()
-    with (
-        tempfile.TemporaryDirectory(prefix="pii-ray-", dir=_temp_folder(), ignore_cleanup_errors=True) as folder,
-        _quiet(None if address else Path(folder)),
-    ):
+    with _own_folder() as folder, _quiet(None if address else folder):
         import ray
 
-        workplace = None if address else f"{folder}/work"
+        workplace = None if address else folder / "work"
         if workplace is None:
             _connect(ray, address)
         else:
-            Path(workplace).mkdir()
+            workplace.mkdir()
             ray.init(
                 address="local",
                 num_cpus=settings.num_workers,
@@ -73,10 +76,10 @@ def started(settings: RaySettings) -> Iterator[Cluster]:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                _temp_dir=folder,
+                _temp_dir=str(folder),
             )
         try:
-            yield _size(settings, ray.cluster_resources(), workplace)
+            yield _size(settings, ray.cluster_resources(), workplace and str(workplace))
         finally:
             ray.shutdown()
 
@@ -103,18 +106,31 @@ def _size(settings: RaySettings, resources: Mapping[str, float], workplace: str 
     return Cluster(wanted, int(kind == "GPU"), workplace)
 
 
-def _temp_folder() -> str | None:
-    """Return where a cluster of ours keeps its files: the system's folder, unless its name is too long for sockets."""
-    return None if len(tempfile.gettempdir()) <= _LONGEST_TEMP else "/tmp"  # noqa: S108  the folder below is ours alone
+@contextmanager
+def _own_folder() -> Iterator[Path]:
+    """Yield a folder that ends with us, or, when we are killed, with the next one of these."""
+    system = tempfile.gettempdir() if len(tempfile.gettempdir()) <= _LONGEST_TEMP else "/tmp"  # noqa: S108  see mkdtemp
+    for left in Path(system).glob(f"{_PREFIX}*"):
+        pid = left.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=system))  # for nobody else to read
+    try:
+        yield folder
+    finally:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while folder.exists() and time.monotonic() < deadline:  # processes of Ray write there until their last moment
+            shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(0.1 if folder.exists() else 0)
 
 
 @contextmanager
 def _quiet(folder: Path | None) -> Iterator[None]:
-    """Have Ray report nothing home and write no notes while it is in use; read by it when it is imported.
+    """Have Ray report nothing home and write no notes while it is in use; it must not be imported before.
 
     A cluster of our own in `folder` is closed to other users of this machine by a token.
     """
-    wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+    wanted = {"RAY_USAGE_STATS_ENABLED": "0"}
     if folder is not None:
         token = folder / "token"
         token.touch(mode=0o600)
@@ -122,6 +138,7 @@ def _quiet(folder: Path | None) -> Iterator[None]:
         wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update({name: value for name, value in wanted.items() if before[name] is None})
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield
     finally:
