@@ -4,9 +4,12 @@ import logging
 import os
 import secrets
 import shutil
+import signal
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +64,7 @@ def started(settings: RaySettings) -> Iterator[Cluster]:
         BadConfigError: it has fewer CPUs or GPUs than workers are asked for.
     """
     address = os.environ.get("RAY_ADDRESS", "").strip()
-    with _own_folder() as folder, _quiet(None if address else folder):
+    with _own_folder() as folder, _quiet(None if address else folder), _keeping_sigterm() as keep_sigterm:
         import ray
 
         workplace = None if address else folder / "work"
@@ -78,6 +81,7 @@ def started(settings: RaySettings) -> Iterator[Cluster]:
                 logging_level=logging.ERROR,
                 _temp_dir=str(folder),
             )
+        keep_sigterm()
         try:
             yield _size(settings, ray.cluster_resources(), workplace and str(workplace))
         finally:
@@ -122,6 +126,27 @@ def _own_folder() -> Iterator[Path]:
         while folder.exists() and time.monotonic() < deadline:  # processes of Ray write there until their last moment
             shutil.rmtree(folder, ignore_errors=True)
             time.sleep(0.1 if folder.exists() else 0)
+
+
+@contextmanager
+def _keeping_sigterm() -> Iterator[Callable[[], None]]:
+    """Yield what is to be called once Ray has put its own handler of SIGTERM in place of, say, Prefect's.
+
+    Where there was none, SIGTERM then ends this process by an exception, so that nothing of ours is left running.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None  # and Ray sets none
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    handler = before if callable(before) else lambda number, _frame: sys.exit(128 + number)
+    try:
+        yield lambda: _handle(handler)
+    finally:
+        _handle(before)
+
+
+def _handle(handler: Any) -> None:
+    signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager
