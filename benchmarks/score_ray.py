@@ -2,9 +2,9 @@
 
     python -m benchmarks.score_ray
 
-Every label is distinct, so each row is asked of the model, on its CPU. Turns are taken in order, `--turns` times, each in
-a process of its own. `seconds` is the whole command with its start; `answering` begins where the model is first asked, as
-far as the progress shows it, and so is what more rows take. Writes benchmarks/results/score_ray.json.
+Every label is distinct, so each row is asked of the model, on its CPU. Turns are taken in order, `--turns` times, each
+in a process of its own. The rate of the whole command is with its start; the rate of answering is from the first
+finished part to the last, so what more rows take. Writes benchmarks/results/score_ray.json.
 """
 
 import argparse
