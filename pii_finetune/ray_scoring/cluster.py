@@ -163,7 +163,6 @@ def _quiet(folder: Path | None) -> Iterator[None]:
         wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update({name: value for name, value in wanted.items() if before[name] is None})
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield
     finally:

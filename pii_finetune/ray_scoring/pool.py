@@ -1,6 +1,7 @@
 """Parts through a pool of workers: Ray Data hands them out, restarts workers that die, and has parts done again."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -157,6 +158,7 @@ def _items(rows: list[dict[str, Any]]) -> Any:
     """Return the rows as a dataset with a block for each: what is handed out, and tried again, is one row."""
     import ray.data
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # which its import sets to DEBUG
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
