@@ -1,5 +1,6 @@
 """`pii-finetune score SOURCE --out TARGET`."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.progress import (
@@ -14,6 +15,7 @@ from rich.progress import (
 from rich.text import Text
 
 from cli.console import open_console
+from cli.own_stderr import own_stderr
 from pii_finetune.quiet import quiet_libraries
 from pii_finetune.ray_scoring.cluster import RaySettings
 from pii_finetune.remote_file import is_remote, shown_source
@@ -54,7 +56,7 @@ def score(source: str, target: str, model_uri: str, columns: Columns, ray: RaySe
         disable=not errors.is_terminal,
     )
     try:
-        with bar:
+        with nullcontext() if ray is None else own_stderr(), bar:
             task = bar.add_task("reading", total=None)
 
             def show(done: int, total: int) -> None:
