@@ -70,8 +70,7 @@ def test_a_row_of_a_range_is_told_by_its_line_in_the_file(tmp_path: Path):
     write_csv(tmp_path / "a.csv", "utf-8")
     settings = reading_settings(Columns(), ".csv", 0)
     last = split_table(tmp_path / "a.csv", settings, False, ROWS_PER_PIECE)[-1]
-    text = (tmp_path / "a.csv").read_text(encoding="utf-8")
-    blank = " " * len(f"Straße {last.first}".encode())  # so that nothing else moves
-    (tmp_path / "a.csv").write_text(text.replace(f"Straße {last.first}", blank), encoding="utf-8")
+    content, label = (tmp_path / "a.csv").read_bytes(), f"Straße {last.first}".encode()
+    (tmp_path / "a.csv").write_bytes(content.replace(label, b" " * len(label)))  # so that nothing else moves
     with pytest.raises(BadWorkbookError, match=f"no label in row {last.num_lines + 1}"):
         copy_table(tmp_path / "a.csv", settings, False, tmp_path / "rows.arrow", last)
