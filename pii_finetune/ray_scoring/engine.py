@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pii_finetune.disk import told_if_full
+from pii_finetune.errors import BadWorkbookError
 from pii_finetune.manifest import MANIFEST, digest
 from pii_finetune.model_check import naming, verify_model_folder
 from pii_finetune.ray_scoring.cluster import RaySettings, started
@@ -61,6 +62,7 @@ def score_folder(
         plan, kept = _kept_plan(job, output)
         summaries = dict(kept)
         if plan is None or len(kept) < len(plan.parts):
+            output.remove(DONE)
             with started(settings) as cluster, told_if_full(f"--out {output.shown}", target, _AGAIN):
                 if plan is None:
                     plan = make_plan(job, split_tables(tables, columns, settings.rows_per_part, cluster))
@@ -75,7 +77,10 @@ def score_folder(
                     done += summary.num_rows
                     on_progress(done, plan.num_rows)
         num_rows, answers, unknown = total(list(summaries.values()))
-        if DONE not in output.names():
+        names = output.names()
+        if lost := [part.name for part in plan.parts if part.name not in names]:
+            raise BadWorkbookError(f"--out {output.shown}: {lost[0]} was taken away; start the same command again")
+        if DONE not in names:
             output.put_text(DONE, _manifest(plan, summaries, model_uri))
     num_kept = sum(summary.num_rows for summary in kept.values())
     num_asked = sum(summary.num_asked for number, summary in summaries.items() if number not in kept)

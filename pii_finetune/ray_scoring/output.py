@@ -119,6 +119,12 @@ class OutputFolder:
             file.flush()
             self.put(name, Path(file.name))
 
+    def remove(self, name: str) -> None:
+        """Remove one of them, if it is there."""
+        if name in self.names():
+            with self._told():
+                self._system.rm(f"{self._path}/{name}")
+
     def put(self, name: str, file: Path) -> None:
         """Copy a file there under that name, whole or not at all; one of that name is replaced.
 

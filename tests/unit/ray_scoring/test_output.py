@@ -32,6 +32,9 @@ def test_a_folder_is_made_and_what_is_put_there_is_whole(tmp_path: Path, file: P
     assert output.names() == {"part", PLAN}
     assert (tmp_path / "out" / "part").read_bytes() == b"content"
     output.prepare(PLAN)  # once more: it is ours
+    output.remove("part")
+    output.remove("part")
+    assert output.names() == {PLAN}
 
 
 def test_a_file_that_cannot_be_written_whole_leaves_neither_its_name_nor_a_rest(tmp_path, file, monkeypatch):
