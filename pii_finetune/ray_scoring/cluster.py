@@ -17,10 +17,11 @@ from typing import Any
 
 import psutil
 
-from pii_finetune.errors import BadConfigError, MissingServerError
+from pii_finetune.errors import BadConfigError, MissingServerError, WorkersLostError
 
 _PREFIX = "pii-ray-"
 _PATIENCE_SECONDS = 10
+_NUM_STARTS = 3
 _LONGEST_TEMP = 40  # characters: what Ray puts below it makes a socket's name, which may have 107
 
 
@@ -61,6 +62,7 @@ def started(settings: RaySettings) -> Iterator[Cluster]:
 
     Raises:
         MissingServerError: the cluster that is named does not answer.
+        WorkersLostError: none could be started here.
         BadConfigError: it has fewer CPUs or GPUs than workers are asked for.
     """
     address = os.environ.get("RAY_ADDRESS", "").strip()
@@ -72,6 +74,18 @@ def started(settings: RaySettings) -> Iterator[Cluster]:
             _connect(ray, address)
         else:
             workplace.mkdir()
+            _start(ray, settings, folder)
+        keep_sigterm()
+        try:
+            yield _size(settings, ray.cluster_resources(), workplace and str(workplace))
+        finally:
+            ray.shutdown()
+
+
+def _start(ray: Any, settings: RaySettings, folder: Path) -> None:
+    """Start Ray here; it gives its own processes 30 seconds to appear, which a busy machine may need more than once."""
+    for attempt in range(_NUM_STARTS):
+        try:
             ray.init(
                 address="local",
                 num_cpus=settings.num_workers,
@@ -81,11 +95,17 @@ def started(settings: RaySettings) -> Iterator[Cluster]:
                 logging_level=logging.ERROR,
                 _temp_dir=str(folder),
             )
-        keep_sigterm()
-        try:
-            yield _size(settings, ray.cluster_resources(), workplace and str(workplace))
-        finally:
+        except Exception as error:  # noqa: BLE001  it raises Exception itself, ValueError, OSError, ...
             ray.shutdown()
+            if attempt + 1 < _NUM_STARTS:
+                continue
+            reason = str(error).strip().partition("\n")[0][:200]
+            raise WorkersLostError(
+                f"Ray could not be started here ({reason}); when the machine is less busy, or has more memory, "
+                "the same command goes on where it stopped; --engine local needs no Ray"
+            ) from None
+        else:
+            return
 
 
 def _connect(ray: Any, address: str) -> None:
