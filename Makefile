@@ -44,7 +44,7 @@ test: $(INSTALLED) ## all tests that run without a GPU, but the longest of `make
 	$(BIN)/python -m pytest -m "not faults and not stack" $(ARGS)
 
 faults: $(INSTALLED) ## the tests of docs/faults.md, all of them: processes and servers killed, disks full
-	$(BIN)/python -m pytest tests/faults tests/integration/test_checkpoints.py tests/integration/test_several_processes.py tests/integration/test_several_machines.py $(ARGS)
+	$(BIN)/python -m pytest tests/faults $(addprefix tests/integration/test_,$(addsuffix .py,checkpoints several_processes several_machines score_ray_kills)) $(ARGS)
 
 secrets: ## write .env with strong passwords for the containers of docker-compose.yml; what is there stays
 	@$(PYTHON) -m cli.make_secrets

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pii_finetune import __version__
-from pii_finetune.errors import PiiFinetuneError, UserError
+from pii_finetune.errors import BadConfigError, PiiFinetuneError, UserError
 from pii_finetune.quiet import quiet_loggers
 
 
@@ -61,18 +61,18 @@ def build_parser() -> argparse.ArgumentParser:
 
     score = commands.add_parser("score", help="decide for labels with the model in production")
     score.add_argument(
-        "file",
-        type=Path,
-        metavar="FILE",
-        help="a table with a column label, and language if known: .xlsx, .ods, .csv, .tsv or .parquet",
+        "source",
+        metavar="SOURCE",
+        help="a table with a column label, and language if known: .xlsx, .ods, .csv, .tsv or .parquet; "
+        "with --engine ray also a folder of these, or a URL of either",
     )
     score.add_argument(
         "--out",
-        type=Path,
         required=True,
-        metavar="FILE",
-        help="where the table with answers goes (.csv, .xlsx or .parquet)",
+        metavar="TARGET",
+        help="where the table with answers goes (.csv, .xlsx or .parquet); with --engine ray a folder, or its URL",
     )
+    _add_engine_options(score)
     score.add_argument(
         "--model", default="models:/pii-dpo/Production", metavar="URI", help="an MLflow model (default: %(default)s)"
     )
@@ -129,6 +129,22 @@ def build_parser() -> argparse.ArgumentParser:
         help="also tell the room on the disk of this folder; may be repeated",
     )
     return parser
+
+
+def _add_engine_options(score: argparse.ArgumentParser) -> None:
+    score.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="local: one process, one file (default); ray: a pool of workers, a folder of parts",
+    )
+    numbers = {
+        "--num-workers": "with ray: how many (default: one for each GPU, or without any for each CPU)",
+        "--rows-per-part": "with ray: what a worker does at a time, and what its death may cost (default: 65536)",
+        "--object-store-mib": "with ray: memory that workers share, unless RAY_ADDRESS names a cluster (default: 512)",
+    }
+    for name, told in numbers.items():
+        score.add_argument(name, type=int, metavar="N", help=told)
 
 
 def _add_registry_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -253,9 +269,16 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from cli.score import Columns, score
+    from cli.score import Columns, RaySettings, score
 
-    return score(options.file, options.out, options.model, Columns(options.label_column, options.language_column))
+    numbers = ("num_workers", "rows_per_part", "object_store_mib")
+    given = {name: getattr(options, name) for name in numbers if getattr(options, name) is not None}
+    if given and options.engine != "ray":
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise BadConfigError(f"{names}: means something with --engine ray only; add that, or leave it out")
+    ray = RaySettings(**given) if options.engine == "ray" else None
+    columns = Columns(options.label_column, options.language_column)
+    return score(options.source, options.out, options.model, columns, ray)
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -11,7 +11,8 @@ import pyarrow as pa
 from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError
 from pii_finetune.header import NUM_SEARCHED, NumberedRow, places
-from pii_finetune.tables import RawTable, UnreadableCell
+from pii_finetune.remote_table import TablePath
+from pii_finetune.tables import TOP, RawTable, TextPlace, UnreadableCell
 from pii_finetune.text_faults import describe_bad_byte, describe_bad_quote
 
 _DELIMITERS = ",;\t|"
@@ -20,8 +21,11 @@ _QUOTE = 'close it, or write a quote that is part of the text twice ("")'
 
 
 @contextmanager
-def read_csv(path: Path, config: DataConfig) -> Iterator[RawTable]:
-    """Open a delimited text; the delimiter is the one that shows most of the wanted columns in a line."""
+def read_csv(path: TablePath, config: DataConfig, start: TextPlace = TOP) -> Iterator[RawTable]:
+    """Open a delimited text; the delimiter is the one that shows most of the wanted columns in a line.
+
+    The rows begin at `start`, a place that an earlier reading of the same file gave.
+    """
     encoding = _encoding(path)
     try:
         with path.open(encoding=encoding, newline="") as file:
@@ -31,14 +35,20 @@ def read_csv(path: Path, config: DataConfig) -> Iterator[RawTable]:
             first_rows = _rows(first_lines, delimiter)
             if not any(line.strip() for line in first_lines):
                 raise BadWorkbookError(f"{path}: is empty; the first line must name the columns")
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            lines = iter(file.readline, "")  # not the file itself, which does not say where it is while it is iterated
+            reader = csv.reader(lines, delimiter=delimiter, strict=True)
             try:
                 header = [name.strip() for name in next(reader, [])]
             except csv.Error as error:
                 raise BadWorkbookError(f"{path}: {describe_bad_quote(path, encoding, 1, error)}; {_QUOTE}") from None
             hint = "; cells are separated by a comma, a semicolon, a tab or |" if len(header) == 1 else ""
             raw = RawTable("", header, (), first_rows, hint=hint)
-            raw.rows = _lines(path, encoding, reader, raw)
+            if start == TOP:
+                start = TextPlace(file.tell(), reader.line_num)
+            file.seek(start.position)
+            num_skipped = start.num_lines - reader.line_num
+            raw.rows = _lines(path, encoding, reader, raw, num_skipped)
+            raw.place = lambda: TextPlace(file.tell(), reader.line_num + num_skipped)
             yield raw
     except UnicodeDecodeError:
         raise BadWorkbookError(
@@ -72,11 +82,11 @@ def read_parquet(path: Path, config: DataConfig) -> Iterator[RawTable]:
         ) from None
 
 
-def _lines(path: Path, encoding: str, reader: Any, raw: RawTable) -> Iterator[NumberedRow]:
-    width, last, long_rows = len(raw.header), reader.line_num, list[int]()
+def _lines(path: TablePath, encoding: str, reader: Any, raw: RawTable, num_skipped: int) -> Iterator[NumberedRow]:
+    width, last, long_rows = len(raw.header), reader.line_num + num_skipped, list[int]()
     try:
         for cells in reader:
-            number, last = last + 1, reader.line_num
+            number, last = last + 1, reader.line_num + num_skipped
             if len(cells) > width and any(cells[width:]):
                 raise BadWorkbookError(
                     f"{path}: line {number:,} has {len(cells):,} cells, the header {width:,}; "
@@ -119,7 +129,7 @@ def _value(column: Any, at: int) -> Any:
         return UnreadableCell(type(error).__name__)
 
 
-def _encoding(path: Path) -> str:
+def _encoding(path: TablePath) -> str:
     try:
         with path.open("rb") as file:
             head = file.read(4096)

@@ -25,6 +25,14 @@ class SourceOutOfReachError(BadWorkbookError):
     """The dataset could not be read this time, which says nothing about its rows."""
 
 
+class OutputOutOfReachError(UserError):
+    """The place where answers go cannot be written or listed this time; a rerun goes on."""
+
+
+class WorkersLostError(PiiFinetuneError, RuntimeError):
+    """Workers of Ray died again and again, or the cluster went away; what was finished is kept, and a rerun goes on."""
+
+
 class MissingDeviceError(UserError):
     """The profile needs hardware that this machine does not have."""
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +14,8 @@ import pyarrow as pa
 
 from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError, SourceOutOfReachError
+from pii_finetune.remote_file import shown_source
+from pii_finetune.row_range import RowRange
 
 REPLY = "reply.json"
 ROWS = "rows.arrow"
@@ -52,20 +55,42 @@ def mark_isolated(path: Path, config: DataConfig, sheet: str, marks: Sequence[di
         copy.replace(target)
 
 
-def copy_isolated(path: Path, config: DataConfig, language_is_required: bool, target: Path) -> int:
-    """Have the child copy all columns of the table to an Arrow stream in `target`; return the number of rows.
+def copy_isolated(
+    source: Path | str, config: DataConfig, language_is_required: bool, target: Path, rows: RowRange | None = None
+) -> int:
+    """Have the child copy all columns of the table, or of some rows, to an Arrow stream; return the number of rows.
+
+    The source is a path, or the URL of a delimited text or Parquet file.
 
     Raises:
         BadWorkbookError: as read_isolated; or a row has no label that can be scored.
     """
-    task = {"copy_to": str(target), "language_is_required": language_is_required}
+    task = {
+        "copy_to": str(target),
+        "language_is_required": language_is_required,
+        "rows": None if rows is None else asdict(rows),
+    }
     with TemporaryDirectory(prefix="pii-finetune-copy-") as folder:
-        return int(_run(path, config, Path(folder), task)["num_rows"])
+        return int(_run(source, config, Path(folder), task)["num_rows"])
 
 
-def _run(path: Path, config: DataConfig, folder: Path, task: dict[str, Any]) -> dict[str, Any]:
-    settings = config.model_copy(update={"workbook": str(path)}).model_dump()
+def split_isolated(
+    source: Path | str, config: DataConfig, language_is_required: bool, rows_per_range: int
+) -> list[RowRange]:
+    """Have the child read the whole table and return its rows as ranges for copy_isolated.
+
+    Raises:
+        BadWorkbookError: as copy_isolated.
+    """
+    task = {"rows_per_range": rows_per_range, "language_is_required": language_is_required}
+    with TemporaryDirectory(prefix="pii-finetune-split-") as folder:
+        return [RowRange(**rows) for rows in _run(source, config, Path(folder), task)["ranges"]]
+
+
+def _run(source: Path | str, config: DataConfig, folder: Path, task: dict[str, Any]) -> dict[str, Any]:
+    settings = config.model_copy(update={"workbook": str(source)}).model_dump()
     (folder / "request.json").write_text(json.dumps({"config": settings, **task}), encoding="utf-8")
+    shown = shown_source(str(source))
     command = [sys.executable, "-P", "-m", "pii_finetune.reader", str(folder)]
     try:
         done = subprocess.run(
@@ -73,19 +98,19 @@ def _run(path: Path, config: DataConfig, folder: Path, task: dict[str, Any]) -> 
         )
     except subprocess.TimeoutExpired:
         raise SourceOutOfReachError(
-            f"{path}: could not be read within data.read_timeout_seconds = {config.read_timeout_seconds:g}; "
+            f"{shown}: could not be read within data.read_timeout_seconds = {config.read_timeout_seconds:g}; "
             "save it again as a plain table, or raise the limit if the file is meant to be that large"
         ) from None
     reply_file = folder / REPLY
     if done.returncode != 0 or not reply_file.exists():
-        raise _failure(path, done, config)
+        raise _failure(shown, done, config)
     reply = json.loads(reply_file.read_text(encoding="utf-8"))
     if "error" in reply:
         raise BadWorkbookError(reply["error"])
     return reply
 
 
-def _failure(path: Path, done: subprocess.CompletedProcess[bytes], config: DataConfig) -> BadWorkbookError:
+def _failure(path: str, done: subprocess.CompletedProcess[bytes], config: DataConfig) -> BadWorkbookError:
     limit = f"data.read_memory_mib = {config.read_memory_mib}"
     words = done.stderr.decode(errors="replace")
     if "MemoryError" in words or "memory allocation" in words or "bad_alloc" in words or "out of memory" in words:

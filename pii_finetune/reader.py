@@ -3,11 +3,16 @@
 import json
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError
+
+if TYPE_CHECKING:
+    from pii_finetune.remote_table import TablePath
 
 
 def main(folder: Path) -> None:
@@ -22,6 +27,8 @@ def main(folder: Path) -> None:
     try:
         if "marks" in request:
             reply = _mark(request, config)
+        elif "rows_per_range" in request:
+            reply = _split(request, config)
         else:
             reply = _copy(request, config) if "copy_to" in request else _read(folder, config)
     except BadWorkbookError as error:
@@ -49,10 +56,41 @@ def _mark(request: dict[str, Any], config: DataConfig) -> dict[str, Any]:
 
 
 def _copy(request: dict[str, Any], config: DataConfig) -> dict[str, Any]:
+    from pii_finetune.row_range import RowRange
     from pii_finetune.table_copy import copy_table
 
     required = bool(request["language_is_required"])
-    return {"num_rows": copy_table(Path(config.workbook), config, required, Path(request["copy_to"]))}
+    rows = RowRange(**request["rows"]) if request.get("rows") else None
+    with _named(config.workbook) as table:
+        return {"num_rows": copy_table(table, config, required, Path(request["copy_to"]), rows)}
+
+
+def _split(request: dict[str, Any], config: DataConfig) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from pii_finetune.table_copy import split_table
+
+    required = bool(request["language_is_required"])
+    with _named(config.workbook) as table:
+        ranges = split_table(table, config, required, int(request["rows_per_range"]))
+    return {"ranges": [asdict(rows) for rows in ranges]}
+
+
+@contextmanager
+def _named(source: str) -> Iterator["TablePath"]:
+    """Yield what a table at a path or a URL is opened by; what a file system raises on the way is told as such."""
+    from pii_finetune.remote_file import is_remote, unreadable
+    from pii_finetune.remote_table import RemoteTable
+
+    if not is_remote(source):
+        yield Path(source)
+        return
+    try:
+        yield RemoteTable(source)
+    except (BadWorkbookError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001  every file system raises errors of its own
+        raise unreadable(source, error) from None
 
 
 if __name__ == "__main__":

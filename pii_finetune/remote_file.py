@@ -25,17 +25,30 @@ def describe_remote(source: str) -> dict[str, dict[str, Any]]:
         BadWorkbookError: no such protocol, package, file, or no table in the folder.
         SourceOutOfReachError: no answer, or another one.
     """
-    system, path = _open(source)
+    system, path = open_remote(source)
     try:
         found = dict(system.info(path))
         if found.get("type") != "directory":
             return {_name_in(path): found}
         files = {f"{_name_in(each['name'])}{_slash(each)}": dict(each) for each in system.ls(path, detail=True)}
     except Exception as error:  # noqa: BLE001  every file system raises errors of its own
-        raise _unreadable(source, error) from None
+        raise unreadable(source, error) from None
     tables, notes = tables_among(files)
     require_tables(shown_url(source), tables, notes)
     return {name: files[name] for name in tables}
+
+
+def is_remote_folder(source: str) -> bool:
+    """Return whether there is a folder at the URL.
+
+    Raises:
+        BadWorkbookError, SourceOutOfReachError: as describe_remote.
+    """
+    system, path = open_remote(source)
+    try:
+        return dict(system.info(path)).get("type") == "directory"
+    except Exception as error:  # noqa: BLE001  every file system raises errors of its own
+        raise unreadable(source, error) from None
 
 
 def download_remote(source: str, folder: Path) -> tuple[Path, tuple[str, ...]]:
@@ -47,7 +60,7 @@ def download_remote(source: str, folder: Path) -> tuple[Path, tuple[str, ...]]:
     Raises:
         BadWorkbookError, SourceOutOfReachError: as describe_remote.
     """
-    system, path = _open(source)
+    system, path = open_remote(source)
     target = folder / _name_in(path)
     try:
         if dict(system.info(path)).get("type") != "directory":
@@ -58,12 +71,17 @@ def download_remote(source: str, folder: Path) -> tuple[Path, tuple[str, ...]]:
         for name in tables:
             system.get_file(f"{path.rstrip('/')}/{name}", str(target / name))
     except Exception as error:  # noqa: BLE001  every file system raises errors of its own
-        raise _unreadable(source, error) from None
+        raise unreadable(source, error) from None
     require_tables(shown_url(source), tables, notes)
     return target, notes
 
 
-def _open(source: str) -> tuple[Any, str]:
+def open_remote(source: str) -> tuple[Any, str]:
+    """Return the file system of a URL, and the path on it.
+
+    Raises:
+        BadWorkbookError: no such protocol, or no package for it.
+    """
     try:
         system, path = fsspec.core.url_to_fs(source, **_patience(source))
     except ImportError as error:  # its message names the package to install
@@ -84,7 +102,8 @@ def _patience(source: str) -> dict[str, Any]:
     return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS)}}
 
 
-def _unreadable(source: str, error: Exception) -> BadWorkbookError:
+def unreadable(source: str, error: Exception) -> BadWorkbookError:
+    """Return what is said of a file system's error: the source is not there, or cannot be read now."""
     # To fsspec every failure of HTTP is a file that is not found; the cause knows better.
     cause = error.__cause__ if isinstance(error, FileNotFoundError) else error
     status = getattr(cause, "status", None)

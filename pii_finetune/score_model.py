@@ -40,12 +40,22 @@ def table_model(uri: str) -> Iterator[TableModel]:
     configure_tracking()
     with tempfile.TemporaryDirectory(prefix="pii-finetune-model-") as fetched:
         folder = fetch_model_folder(uri, Path(fetched))
-        from pii_finetune.model_folder import load_model_folder  # seconds, for nothing where there is no model
-
         with naming(uri, Path(fetched)):
-            model = load_model_folder(folder, _BATCH_SIZE)
+            model = load_table_model(folder)
+        yield model
 
-        def answer(questions: Sequence[Question]) -> list[Answer]:
-            return list(model.answer(questions).itertuples(index=False, name=None))
 
-        yield TableModel(digest(folder / MANIFEST).sha256, model.columns, answer)
+def load_table_model(folder: Path) -> TableModel:
+    """Verify a model's folder and load it.
+
+    Raises:
+        MissingModelError, TamperedModelError: as table_model.
+    """
+    from pii_finetune.model_folder import load_model_folder  # seconds, for nothing where there is no model
+
+    model = load_model_folder(folder, _BATCH_SIZE)
+
+    def answer(questions: Sequence[Question]) -> list[Answer]:
+        return list(model.answer(questions).itertuples(index=False, name=None))
+
+    return TableModel(digest(folder / MANIFEST).sha256, model.columns, answer)

@@ -2,35 +2,21 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
 from pii_finetune import __version__
-from pii_finetune.config import DataConfig
 from pii_finetune.disk import told_if_full
 from pii_finetune.errors import BadWorkbookError
 from pii_finetune.isolation import copy_isolated
-from pii_finetune.profiles import embedded
 from pii_finetune.score_answers import Scoring
+from pii_finetune.score_copy import COPY, USUAL_COLUMNS, Columns, opened_copy, reading_settings, write_answered
 from pii_finetune.score_model import TableModel, table_model
-from pii_finetune.score_output import MAX_XLSX_ROWS, check_target, write_table
-from pii_finetune.score_parts import clear, read_note, read_part, unfinished_work, write_note
-from pii_finetune.table_copy import QUESTION, ROWS_PER_PIECE
-
-_COPY = "rows.arrow"
-_BYTES_PER_SECOND = 1_000_000  # a reader slower than this is taken to hang; delimited text is read ten times as fast
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of the table are asked about; without a name, `language` is taken if there is one."""
-
-    label: str = "label"
-    language: str | None = None
+from pii_finetune.score_output import MAX_XLSX_ROWS, check_target
+from pii_finetune.score_parts import clear, read_note, unfinished_work, write_note
+from pii_finetune.table_copy import ROWS_PER_PIECE
 
 
 @dataclass(frozen=True)
@@ -43,13 +29,14 @@ class ScoreReport:
     answers: Counter[str]  # rows by answer
     unknown_languages: Counter[str]  # rows by what they gave as language, which is no name known; asked as unknown
     note: str  # why work that was there could not be continued; empty: it was, or there was none
+    unread: tuple[str, ...] = ()  # notes on files of a folder that were left alone
 
 
 def score_table(
     source: Path,
     target: Path,
     model_uri: str,
-    columns: Columns = Columns(),
+    columns: Columns = USUAL_COLUMNS,
     on_progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> ScoreReport:
     """Answer every row of `source` and write it, with columns `sensitive` and `probability` added, to `target`.
@@ -82,7 +69,7 @@ def score_table(
         with table_model(model_uri) as model:
             other_model = _forget_another_model(folder, model)
             scoring = Scoring(folder, model)
-            with _opened(folder) as pieces:
+            with opened_copy(folder) as pieces:
                 for done in scoring.run(pieces):
                     on_progress(done, num_rows)
         _write(folder, target, scoring.columns)
@@ -112,26 +99,10 @@ def _copy_source(folder: Path, source: Path, columns: Columns) -> tuple[int, str
     if before is not None and identity.items() <= before.items():
         return int(str(before["num_rows"])), ""
     clear(folder, "*")
-    num_rows = copy_isolated(
-        source, _settings(source, columns), columns.language is not None, (folder / _COPY).resolve()
-    )
+    settings = reading_settings(columns, source.suffix, source.stat().st_size)
+    num_rows = copy_isolated(source, settings, columns.language is not None, (folder / COPY).resolve())
     write_note(folder, "table", identity | {"num_rows": num_rows})
     return num_rows, "" if before is None else "the table, or how it is read, has changed since the work was cut off"
-
-
-def _settings(source: Path, columns: Columns) -> DataConfig:
-    default = embedded().data
-    stream = source.suffix.lower() in (".csv", ".tsv", ".parquet")
-    return default.model_copy(
-        update={
-            "label_column": columns.label,
-            "language_column": columns.language or default.language_column,
-            "max_rows": 2**62 if stream else MAX_XLSX_ROWS,
-            "read_timeout_seconds": max(
-                default.read_timeout_seconds, source.stat().st_size / _BYTES_PER_SECOND if stream else 0.0
-            ),
-        }
-    )
 
 
 def _digest(source: Path) -> str:
@@ -154,43 +125,8 @@ def _forget_another_model(folder: Path, model: TableModel) -> str:
     return "" if before is None else "the model is another one than when the work was cut off"
 
 
-@contextmanager
-def _opened(folder: Path) -> Iterator[pa.ipc.RecordBatchStreamReader]:
-    with pa.OSFile(str(folder / _COPY)) as file, pa.ipc.open_stream(file) as pieces:
-        yield pieces
-
-
 def _write(folder: Path, target: Path, added: Sequence[str]) -> None:
     """Write the columns of the table, then the answers, to the target."""
-    whole = folder / f"whole{target.suffix}"
-    with _opened(folder) as pieces:
-        fields = [field for at, field in enumerate(pieces.schema) if at >= len(QUESTION)]
-        taken = {field.name for field in fields}
-        kept = [field.with_name(_given(field.name, taken, added)) for field in fields]
-        answers = [pa.field(name, pa.float64() if name == "probability" else pa.string()) for name in added]
-        schema = pa.schema([*kept, *answers])
-        write_table(schema, _answered(folder, pieces, schema, added), whole, target.suffix)
+    whole = write_answered(folder, added, target.suffix)
     whole.chmod(0o644)
     whole.replace(target)
-
-
-def _answered(
-    folder: Path, pieces: pa.ipc.RecordBatchStreamReader, schema: pa.Schema, added: Sequence[str]
-) -> Iterator[pa.RecordBatch]:
-    for number, piece in enumerate(pieces):
-        answers = zip(*(read_part(folder, number) or ()), strict=True)
-        columns = [
-            pa.array([round(float(p), 6) for p in values] if name == "probability" else values)
-            for name, values in zip(added, answers, strict=True)
-        ]
-        yield pa.record_batch([*piece.columns[len(QUESTION) :], *columns], schema=schema)
-
-
-def _given(name: str, taken: set[str], added: Sequence[str]) -> str:
-    """Return the name under which a column of the table is kept that is named like one of ours."""
-    if name not in added:
-        return name
-    name = f"given_{name}"
-    while name in taken:
-        name = f"given_{name}"
-    return name

@@ -43,7 +43,7 @@ def source_mark(source: str) -> str | None:
     if is_hub_dataset(source):
         return None
     if is_remote(source):
-        known = {name: _facts(facts) for name, facts in describe_remote(source).items()}
+        known = {name: telling_facts(facts) for name, facts in describe_remote(source).items()}
         return None if any(set(facts) <= {"size"} for facts in known.values()) else json.dumps(known)
     path = local_source(source)
     names: tuple[str, ...] = ("",)
@@ -54,5 +54,6 @@ def source_mark(source: str) -> str | None:
     return json.dumps({name: [file.st_size, file.st_mtime_ns, file.st_ino] for name, file in found.items()})
 
 
-def _facts(known: dict[str, Any]) -> dict[str, str]:
+def telling_facts(known: dict[str, Any]) -> dict[str, str]:
+    """Return of what a file system knows of a file what is another when it was written."""
     return {name: str(known[name]) for name in ("size", *_TELLING) if known.get(name) is not None}

@@ -39,6 +39,17 @@ class UnreadableCell:
     error: str
 
 
+@dataclass(frozen=True)
+class TextPlace:
+    """Where in a delimited text a row begins."""
+
+    position: int  # as the text file's tell() says, which is no number of bytes in every encoding
+    num_lines: int  # before it
+
+
+TOP = TextPlace(0, 0)  # the header, and for whoever asks for rows the first one below it
+
+
 @dataclass
 class RawTable:
     """A header and rows of cells, with the number of the first row below the header."""
@@ -54,6 +65,7 @@ class RawTable:
         Callable[[Sequence[int], Sequence[set[int]]], dict[tuple[int, int], tuple[str, str | None]]] | None
     ) = None
     hint: str = ""  # what else to do where a column is not found
+    place: Callable[[], TextPlace] = lambda: TOP  # of a delimited text: where the row after the last one read begins
 
 
 def read_table(path: Path, config: DataConfig) -> FoundTable:

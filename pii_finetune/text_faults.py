@@ -5,16 +5,16 @@ import csv
 import io
 import re
 from itertools import islice
-from pathlib import Path
 
 from pii_finetune.excerpts import escape_cell
+from pii_finetune.remote_table import TablePath
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _CHUNK = 1 << 16
 _NUM_BYTES_BEFORE, _NUM_BYTES_AFTER = 24, 12  # of an excerpt
 
 
-def describe_bad_byte(path: Path, encoding: str) -> str:
+def describe_bad_byte(path: TablePath, encoding: str) -> str:
     """Return the line and the first bytes that are not of the encoding, amid what stands around them."""
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), translate=True)
     line = 1
@@ -39,7 +39,7 @@ def _excerpt(error: UnicodeDecodeError) -> str:
     return escape_cell(f"{_LINE_END.split(before)[-1]}{bad}{_LINE_END.split(after)[0]}", 80)
 
 
-def describe_bad_quote(path: Path, encoding: str, line: int, error: csv.Error) -> str:
+def describe_bad_quote(path: TablePath, encoding: str, line: int, error: csv.Error) -> str:
     """Return what is wrong with the row that begins on the line."""
     reason = str(error)
     if reason == "unexpected end of data":

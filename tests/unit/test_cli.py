@@ -144,7 +144,7 @@ def test_a_scored_table_is_summed_up_with_the_languages_nobody_knows(
         unknown_languages=Counter({"Klingon": 12, "xx": 3}),
         note="",
     )
-    monkeypatch.setattr("cli.score.score_table", lambda *_: report)
+    monkeypatch.setattr("cli.score.score_source", lambda *_: report)
     assert main(["score", "in.csv", "--out", str(tmp_path / "out.csv")]) == 0
     shown = capsys.readouterr().out
     assert "5,000 labels, 1,200 of them sensitive (70 asked of the model)" in shown
@@ -158,7 +158,7 @@ def test_a_scoring_that_is_stopped_says_that_it_can_be_gone_on_with(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cli.score.score_table", stop)
+    monkeypatch.setattr("cli.score.score_source", stop)
     assert main(["score", "in.csv", "--out", str(tmp_path / "out.csv")]) == 130
     assert "not written; the same command goes on where it stopped" in " ".join(capsys.readouterr().out.split())
 

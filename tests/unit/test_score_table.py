@@ -17,8 +17,9 @@ from openpyxl.utils.exceptions import IllegalCharacterError
 
 from pii_finetune import score_answers, score_table, table_copy
 from pii_finetune.errors import BadWorkbookError
+from pii_finetune.score_copy import Columns
 from pii_finetune.score_output import neutralise, write_table
-from pii_finetune.score_table import Columns, ScoreReport
+from pii_finetune.score_table import ScoreReport
 from pii_finetune.score_table import score_table as score_into
 from pii_finetune.scores import Question
 
