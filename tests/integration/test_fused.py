@@ -170,13 +170,13 @@ def test_the_reference_is_asked_about_no_row_twice_and_about_none_that_is_not_se
     from pii_finetune.fused.dpo import FusedDPOTrainer
 
     asked = []
-    real = FusedDPOTrainer._ask_reference
+    real = FusedDPOTrainer._asked
 
-    def ask(self, numbers, rows, references):
+    def ask(self, numbers, rows):
         asked.append((len(rows), list(numbers)))
-        return real(self, numbers, rows, references)
+        return real(self, numbers, rows)
 
-    monkeypatch.setattr(FusedDPOTrainer, "_ask_reference", ask)
+    monkeypatch.setattr(FusedDPOTrainer, "_asked", ask)
     train("dpo", "fused", {"max_steps": 2, "per_device_train_batch_size": 4, "eval_steps": 100})
     train_side = [number for size, numbers in asked if size == len(splits.train) for number in numbers]
     assert len(train_side) == len(set(train_side)) == 8

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 ROOT_MODULE = [sys.executable, "-m"]
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(3600)]  # the images are built in the first of them
 
 STORE = """
 import mlflow, pathlib

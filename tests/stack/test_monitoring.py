@@ -17,7 +17,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 MONITORING = ROOT / "docker" / "monitoring"
 DASHBOARD = json.loads((MONITORING / "grafana" / "dashboards" / "pii-finetune.json").read_text())
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(3600)]  # the images are built in the first of them
 needs_prometheus = pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus on this machine")
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on this machine")
 
