@@ -55,12 +55,13 @@ def _settings(job: Job, rendezvous: str | None, runtime: RuntimeConfig) -> Launc
         monitor_interval=0.1,
         start_method="spawn",
     )
-    if rendezvous is None:
-        return here
-    address = own_address(rendezvous)
+    # Gloo, and NCCL too, would take the interface of the host's name, if that has an address at all.
+    address = "127.0.0.1" if rendezvous is None else own_address(rendezvous)
     if (interface := interface_of(address)) is not None:
-        for library in ("GLOO", "NCCL"):  # both would take the interface of the host's name
+        for library in ("GLOO",) if rendezvous is None else ("GLOO", "NCCL"):
             os.environ.setdefault(f"{library}_SOCKET_IFNAME", interface)
+    if rendezvous is None:
+        return replace(here, local_addr=address)
     return replace(here, rdzv_endpoint=rendezvous, rdzv_configs={"is_host": job.is_first_node}, local_addr=address)
 
 
