@@ -61,6 +61,7 @@ def train(stage: str, config: RunConfig, splits: Splits, start: Adapter | None, 
         "milliseconds_per_step": round(1e3 * statistics.median(steps), 2),
         "rows_per_second": round(rows / statistics.median(steps), 1),
         "seconds_until_first_step": round(stamps[0][0] - begun, 1),
+        "first_logged_step": stamps[0][1],
         "losses": [loss for _, loss in adapter.curves["loss"]],
         "adapter": adapter,
     }
@@ -137,7 +138,7 @@ def sharded(size: str, tokenizer: str, splits: Splits, processes: int, steps: in
         if newest.is_dir():
             newest.rename(newest.with_name("put-away"))
         resumed = train("sft", config, few, None, Path(folder) / "sft")
-        found["first_step_after_resume"] = steps // 2
+        found["first_logged_step_after_resume"] = resumed["first_logged_step"]
         found["resumed_losses_apart"] = max(
             abs(one - other) for one, other in zip(found["losses"], resumed["losses"], strict=True)
         )

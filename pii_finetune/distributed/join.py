@@ -1,6 +1,7 @@
 """One more machine for the trainings that another one runs."""
 
 import logging
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from pii_finetune.distributed.launch import launched
 from pii_finetune.distributed.messages import understand
 from pii_finetune.distributed.nodes import next_job
-from pii_finetune.errors import MissingServerError
+from pii_finetune.errors import BadConfigError, MissingServerError
 
 
 def join_trainings(rendezvous: str, patience_seconds: float, say: Callable[[str], None]) -> int:
@@ -20,8 +21,13 @@ def join_trainings(rendezvous: str, patience_seconds: float, say: Callable[[str]
         say: gets what there is to tell, line by line.
 
     Raises:
+        BadConfigError: this is no host and port.
         MissingServerError: none was offered at all.
     """
+    if not re.fullmatch(r"\S+:\d+", rendezvous):
+        raise BadConfigError(
+            f"{rendezvous!r} is not HOST:PORT; give the run's runtime.rendezvous, e.g. first.host:29400"
+        )
     num_joined, seen = 0, None
     while True:
         with tempfile.TemporaryDirectory(prefix="pii-finetune-") as folder:

@@ -52,6 +52,7 @@ def test_two_processes_learn_what_one_does(train, stage, trainer):
     alone, together = [], []
     one = train(stage, trainer, 0, alone.append)
     two = train(stage, trainer, TOGETHER, together.append)
+    assert (two.path.parent / "job.json").is_file()  # they were processes of their own
     assert [update.step for update in together] == [update.step for update in alone]
     for here, there in zip(alone, together, strict=True):
         for name in ("loss", "eval_loss", "grad_norm", "learning_rate", "rewards/margins"):
