@@ -100,8 +100,10 @@ def test_the_worker_is_heard_by_prefect_and_writes_to_mlflow_with_the_new_ones(s
 
     def is_heard():
         url = f"{stack.prefect}/api/work_pools/gpu/workers/filter"
-        found = httpx.post(url, json={}, auth=stack.prefect_user, timeout=60).json()
-        heard = [each["last_heartbeat_time"] for each in found if each["last_heartbeat_time"]]
+        found = httpx.post(url, json={}, auth=stack.prefect_user, timeout=60)
+        if not found.is_success:  # for some seconds names may lead nowhere after containers were made anew
+            return False
+        heard = [each["last_heartbeat_time"] for each in found.json() if each["last_heartbeat_time"]]
         return any(datetime.fromisoformat(each) > since for each in heard)
 
     stack.wait(is_heard, "no worker was heard", 300)

@@ -90,9 +90,9 @@ with get_client(sync_client=True) as client:
         [each.name, str(each.id), each.parameters, each.concurrency_limit, len(each.schedules)]
         for each in client.read_deployments()
     ]
-    # Prefect makes those that a deployment's triggers stand for anew each time it is deployed.
+    # Prefect makes those of a deployment's triggers anew each time it is deployed.
     automations = client.read_automations()
-    found += [[each.name, "made anew" if each.owner_resource else str(each.id)] for each in automations]
+    found += [[each.name, "made anew" if "__automation_" in each.name else str(each.id)] for each in automations]
     found += [[each.name, str(each.id), each.concurrency_limit] for each in client.read_work_pools()]
 print(json.dumps(sorted(found, key=str)))
 """
