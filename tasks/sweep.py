@@ -189,12 +189,11 @@ def note_result(sweep: OpenSweep, run: TrackedRun, best: TrialRow | None, finish
         reason = f"no trial came to its end{f': {failed[0]}' if failed else ''}"
         return SweepResult(sweep.variant, run, rows, None, promoted=False, reason=reason)
     tags = patiently(MlflowClient().get_run, finished_run).data.tags
+    promoted, decision = tags["promoted"], tags["decision"]
     with parent_run(run):
-        patiently(
-            mlflow.set_tags, {"best_run": finished_run, "promoted": tags["promoted"], "decision": tags["decision"]}
-        )
-    get_run_logger().info(tags["decision"])
-    return SweepResult(sweep.variant, run, rows, best, promoted=tags["promoted"] == "true", reason=tags["decision"])
+        patiently(mlflow.set_tags, {"best_run": finished_run, "promoted": promoted, "decision": decision})
+    get_run_logger().info(decision)
+    return SweepResult(sweep.variant, run, rows, best, promoted=promoted == "true", reason=decision)
 
 
 def wait_a_little() -> None:

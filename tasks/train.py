@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -93,13 +94,12 @@ def _train(
                 metrics.log(update.metrics, update.step)
                 progress.show_training(update)
 
-            def asked(check: Check) -> bool:
-                assert judge is not None
+            def on_check(check: Check, ask: TrialJudge) -> bool:
                 metrics.log({VALIDATION_F1: check.f1, QUARTERS_DONE: check.part}, check.step)
-                return judge(stage, check)
+                return ask(stage, check)
 
             patiently(mlflow.log_params, getattr(config, stage).model_dump() | config.lora.model_dump())
-            adapter = train(folder, on_update, asked if judge is not None else None)
+            adapter = train(folder, on_update, None if judge is None else partial(on_check, ask=judge))
         if adapter.fallback is not None:
             patiently(mlflow.set_tag, "fused_fallback", adapter.fallback)
             get_run_logger().warning("TRL's own trainer ran instead of the fused one: %s", adapter.fallback)

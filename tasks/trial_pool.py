@@ -97,9 +97,10 @@ class _OnPool:
             return None
         if not state.is_completed():
             kind = "stopped early" if self._is_stopped else "failed"
-            return Outcome(kind, reason=state.message or state.name)
+            return Outcome(kind, reason=state.message or str(state.name))
         found = find_trial(self._sweep.run_id, self._number)
-        assert found is not None
+        if found is None or VALIDATION_F1 not in found.data.metrics:
+            return Outcome("failed", reason=f"flow run {self._flow_run.name} left no F1 in MLflow")
         return Outcome("done", found.data.metrics[VALIDATION_F1])
 
     def stop(self) -> None:

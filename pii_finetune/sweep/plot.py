@@ -16,7 +16,7 @@ _STYLES = {
 
 
 def plot_sweep(rows: Sequence[TrialRow], best: TrialRow | None, title: str) -> Figure:
-    """F1 on the validation split by quarters of SFT, then of DPO: a line a trial, the best one in a colour of its own."""
+    """F1 on the validation split by quarters of SFT, then of DPO: a line a trial, the best one in its own colour."""
     figure = Figure(figsize=(9, 4.6), layout="constrained")
     axes = figure.subplots()
     shown: set[str] = set()

@@ -69,8 +69,8 @@ def build_space(config: RunConfig, grid: Mapping[str, Any], ranges: Mapping[str,
         raise BadConfigError("a range has no end of values: say with num_trials (--trials) how many to draw")
     if not bounds and num_trials is not None:
         raise BadConfigError(
-            f"num_trials = {num_trials}: a grid is tried whole, here {num_combinations:,} trials; leave num_trials out, "
-            "or give a range instead of values"
+            f"num_trials = {num_trials}: a grid is tried whole, here {num_combinations:,} trials; leave num_trials "
+            "out, or give a range instead of values"
         )
     if num_trials is not None and num_trials < 1:
         raise BadConfigError(f"num_trials = {num_trials}: must be at least 1")
@@ -153,9 +153,7 @@ def _range(path: str, given: Any) -> Range:
     if not isinstance(given, list | tuple) or len(given) not in (2, 3) or (len(given) == 3 and given[2] != "log"):
         raise BadConfigError(f'{shown}: must be [low, high] or [low, high, "log"]')
     low, high = given[:2]
-    if not all(
-        isinstance(end, int | float) and not isinstance(end, bool) and math.isfinite(end) for end in (low, high)
-    ):
+    if not all(type(end) in (int, float) and math.isfinite(end) for end in (low, high)):
         raise BadConfigError(f"{shown}: both ends must be numbers; values that are no numbers go into the grid")
     if low >= high:
         raise BadConfigError(f"{shown}: the first number must be the smaller one")
