@@ -96,9 +96,8 @@ def test_the_sweeps_run_holds_a_table_and_a_picture_of_its_trials(result, client
     assert client.get_run(result.run.run_id).info.status == "FINISHED"
 
 
-def test_a_trial_that_cannot_be_trained_is_told_and_the_others_are_judged(
-    _prefect, tmp_path, small_workbook, monkeypatch
-):
+@pytest.mark.usefixtures("_prefect")
+def test_a_trial_that_cannot_be_trained_is_told_and_the_others_are_judged(tmp_path, small_workbook, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     settings = UNJUDGED | {"sft.max_steps": 4, "dpo.max_steps": 2, "output_dir": str(tmp_path / "outputs")}
     [result] = sweep("embedded", str(small_workbook), settings, {"sft.learning_rate": [1e30, 1e-3]})
@@ -107,7 +106,8 @@ def test_a_trial_that_cannot_be_trained_is_told_and_the_others_are_judged(
     assert result.best.number == 1
 
 
-def test_nothing_is_started_for_a_sweep_that_cannot_be(_prefect, tmp_path, small_workbook, monkeypatch):
+@pytest.mark.usefixtures("_prefect")
+def test_nothing_is_started_for_a_sweep_that_cannot_be(tmp_path, small_workbook, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     with pytest.raises(UserError, match="one after the other"):
         sweep("embedded", str(small_workbook), grid={"lora.r": [4, 8]}, at_once=2)

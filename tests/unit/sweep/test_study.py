@@ -76,7 +76,8 @@ def test_a_trial_below_the_median_is_stopped_once_enough_went_to_their_end(journ
 def test_without_pruning_none_is_stopped(journal):
     study = grid(journal, pruning=False)
     for f1 in (0.6, 0.7, 0.8, 0.9, 0.1):
-        assert study.report(number := study.next(), 1, f1)
+        number = study.next()
+        assert study.report(number, 1, f1)
         study.tell(number, Outcome("done", f1))
 
 
@@ -84,7 +85,7 @@ def test_a_failed_trial_is_kept_with_its_reason_and_is_never_the_best(journal):
     study = grid(journal)
     study.tell(study.next(), Outcome("failed", reason="loss is nan"))
     assert study.best() is None
-    assert [(row.state, row.reason) for row in study.rows()][0] == ("failed", "loss is nan")
+    assert next((row.state, row.reason) for row in study.rows()) == ("failed", "loss is nan")
     play(study, lambda _: 0.4)
     assert study.best().number == 1
 
@@ -116,8 +117,8 @@ def test_the_next_process_draws_others_than_the_first(journal):
 
 
 def test_a_grid_that_was_cut_off_while_it_was_written_down_is_completed(journal):
-    few = Study(journal, build_space(embedded(), {"lora.r": [4, 8]}, {}, None), seed=0, pruning=True)
-    assert len(few.rows()) == 2
-    assert (
-        len(Study(journal, build_space(embedded(), {"lora.r": [4, 8, 16]}, {}, None), seed=0, pruning=True).rows()) == 3
-    )
+    def of_ranks(*ranks):
+        return Study(journal, build_space(embedded(), {"lora.r": [*ranks]}, {}, None), seed=0, pruning=True)
+
+    assert len(of_ranks(4, 8).rows()) == 2
+    assert [row.number for row in of_ranks(4, 8, 16).rows()] == [0, 1, 2]
