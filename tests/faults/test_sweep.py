@@ -74,7 +74,7 @@ def test_so_many_trials_run_at_once_and_one_that_is_behind_is_stopped(deployed, 
     assert [run.state.name for run in sweep.of(TRIAL)] == [*["Completed"] * 4, "Cancelled"]
     parent, trials = sweep.in_mlflow()
     assert {number: [run.info.status for run in runs] for number, runs in trials.items()} == {
-        **dict.fromkeys(range(4), ["FINISHED"]),
+        **{number: ["FINISHED"] for number in range(4)},
         4: ["KILLED"],
     }
     best = max(range(4), key=lambda number: (trials[number][0].data.metrics["validation_f1"], -number))
