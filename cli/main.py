@@ -23,13 +23,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="the whole flow: validate, train, evaluate, promote if better")
     run.add_argument(
-        "--profile", default=None, metavar="NAME", help="embedded (default; no GPU), seed (QLoRA on a GPU), fast"
-    )
-    run.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of settings; --set wins over it")
-    run.add_argument(
         "--force", action="store_true", help="repeat stages that an earlier run of the same data and settings finished"
     )
+    _add_recipe_options(run)
     _add_data_options(run)
+
+    _add_sweep_command(commands.add_parser("sweep", help="train with many settings; judge and promote the best"))
 
     join = commands.add_parser("join", help="lend this machine's GPUs to a run on another one (runtime.num_nodes)")
     join.add_argument("rendezvous", metavar="HOST:PORT", help="the run's runtime.rendezvous")
@@ -147,6 +146,43 @@ def _add_engine_options(score: argparse.ArgumentParser) -> None:
         score.add_argument(name, type=int, metavar="N", help=told)
 
 
+def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--profile", default=None, metavar="NAME", help="embedded (default; no GPU), seed (QLoRA on a GPU), fast"
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of settings; --set wins over it")
+
+
+def _add_sweep_command(sweep: argparse.ArgumentParser) -> None:
+    sweep.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE,VALUE",
+        help="values of a setting, e.g. lora.r=8,16; all combinations are tried; may be repeated",
+    )
+    sweep.add_argument(
+        "--range",
+        action="append",
+        default=[],
+        dest="ranges",
+        metavar="PATH=LOW:HIGH[:log]",
+        help="a range of a setting, e.g. sft.learning_rate=1e-4:1e-2:log, from which --trials are drawn; repeatable",
+    )
+    sweep.add_argument("--trials", type=int, metavar="N", help="how many trainings, where there is a range")
+    sweep.add_argument(
+        "--each",
+        action="append",
+        default=[],
+        metavar="NAME:PATH=VALUE",
+        help="a model of its own, promoted as pii-dpo-NAME, e.g. hr:data.workbook=hr.xlsx; may be repeated",
+    )
+    sweep.add_argument("--each-language", action="store_true", help="a model of its own for each language of the data")
+    sweep.add_argument("--no-pruning", action="store_true", help="train every trial to its end")
+    _add_recipe_options(sweep)
+    _add_data_options(sweep)
+
+
 def _add_registry_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     promote = commands.add_parser("promote", help="put a registered version into production by hand")
     promote.add_argument("version", metavar="VERSION", help="the version's number")
@@ -255,6 +291,15 @@ def _run(options: argparse.Namespace) -> int:
     return run(options.profile, options.config, options.data, options.assignments, options.force)
 
 
+def _sweep(options: argparse.Namespace) -> int:
+    from cli.sweep import Trials, sweep
+
+    trials = Trials(options.grid, options.ranges, options.trials, options.each, options.each_language)
+    return sweep(
+        options.profile, options.config, options.data, options.assignments, trials, pruning=not options.no_pruning
+    )
+
+
 def _join(options: argparse.Namespace) -> int:
     from cli.join import join
 
@@ -349,6 +394,7 @@ def _serve_metrics(options: argparse.Namespace) -> int:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
+    "sweep": _sweep,
     "join": _join,
     "validate": _validate,
     "score": _score,

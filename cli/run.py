@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -27,27 +28,18 @@ def run(
     profile: str | None, config_file: Path | None, data: str | None, assignments: list[str], force: bool = False
 ) -> int:
     """Check the settings, run the flow, and show models, decision and where time went."""
-    overrides: dict[str, Any] = read_config_file(config_file) if config_file else {}
-    named = overrides.pop("profile", None)
-    if named is not None and not isinstance(named, str):
-        raise BadConfigError(f"--config {config_file}: profile = {named!r} is not a name")
-    chosen = profile or named or "embedded"
-    overrides |= parse_assignments(assignments)
+    chosen, overrides = chosen_settings(profile, config_file, assignments)
     workbook = absolute_source(data) if data is not None else None
     configure_run(chosen, workbook, overrides)  # a mistake is told before any server is started
 
     require_server()
-    _start_prefect()
+    start_prefect()
     from flows.finetune import finetune
 
     state = finetune(chosen, workbook, overrides, force, return_state=True)
     console = open_console()
     if not state.is_completed():
-        error = asyncio.run(_error_of(state))
-        if isinstance(error, UserError):
-            raise error
-        console.print(f"\n[bold red]{state.name}[/]: {escape(str(error))}", highlight=False)
-        return 1
+        return tell_failure(state, console)
     tracked, report, pair, decision = state.result()
     console.print(_models_table(report))
     console.print(
@@ -63,7 +55,18 @@ def run(
     return 0
 
 
-def _start_prefect() -> None:
+def chosen_settings(
+    profile: str | None, config_file: Path | None, assignments: list[str]
+) -> tuple[str, dict[str, Any]]:
+    """Return the profile's name and the settings beside it; what is on the command line wins over the file."""
+    overrides: dict[str, Any] = read_config_file(config_file) if config_file else {}
+    named = overrides.pop("profile", None)
+    if named is not None and not isinstance(named, str):
+        raise BadConfigError(f"--config {config_file}: profile = {named!r} is not a name")
+    return profile or named or "embedded", overrides | parse_assignments(assignments)
+
+
+def start_prefect() -> None:
     """Start Prefect's temporary server, if no PREFECT_API_URL names one, deaf to the terminal's ctrl-C.
 
     Ctrl-C reaches every process of the terminal's group at once. A server that stopped on it would leave the flow
@@ -82,6 +85,15 @@ def _start_prefect() -> None:
             pass
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def tell_failure(state: Any, console: Console) -> int:
+    """Say why a flow did not complete, and return the exit code; what the user can mend is raised."""
+    error = asyncio.run(_error_of(state))
+    if isinstance(error, UserError):
+        raise error
+    console.print(f"\n[bold red]{state.name}[/]: {escape(str(error))}", highlight=False)
+    return 1
 
 
 async def _error_of(state: Any) -> Any:

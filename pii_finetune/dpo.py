@@ -21,31 +21,37 @@ from pii_finetune.records import Record
 from pii_finetune.smaller_steps import train_within_memory
 from pii_finetune.splits import Splits
 from pii_finetune.training import Adapter, OnUpdate, UpdateCallback, finish, on_one_gpu, trainer_arguments
+from pii_finetune.validation_f1 import Judge, judging
 
 
 class WholeDPOTrainer(WholeCheckpoints, DPOTrainer):
     """TRL's, with checkpoints that are whole or not there."""
 
 
-def train_dpo(splits: Splits, sft: Adapter, config: RunConfig, folder: Path, on_update: OnUpdate) -> Adapter:
+def train_dpo(
+    splits: Splits, sft: Adapter, config: RunConfig, folder: Path, on_update: OnUpdate, judge: Judge | None = None
+) -> Adapter:
     """Train the SFT adapter further; the reference is a frozen copy of it, which TRL makes and names `ref`.
+
+    A judge is told F1 on the validation side four times, and may end the training; not so with several processes.
 
     Raises:
         OutOfMemoryError: memory does not suffice, nor does it for half the micro-batch.
         TrainingDivergedError: the loss or a gradient stopped being finite.
+        TrainingPrunedError: the judge ended it.
     """
 
     def train(within: RunConfig) -> Adapter:
         if within.runtime.num_processes:
             return train_in_processes("dpo", splits, within, folder, on_update, sft.path)
-        trainer, fallback = dpo_trainer(splits, sft.path, within, folder, on_update)
+        trainer, fallback = dpo_trainer(splits, sft.path, within, folder, on_update, judge)
         return finish(trainer, within, folder, fallback)
 
     return train_within_memory("dpo", config, train)
 
 
 def dpo_trainer(
-    splits: Splits, start: Path, config: RunConfig, folder: Path, on_update: OnUpdate
+    splits: Splits, start: Path, config: RunConfig, folder: Path, on_update: OnUpdate, judge: Judge | None = None
 ) -> tuple[DPOTrainer, str | None]:
     """Return the trainer the configuration asks for, or TRL's and in one sentence why it cannot be the fused one."""
     tokenizer = load_tokenizer(config.base)
@@ -57,7 +63,10 @@ def dpo_trainer(
         "model": model,
         "args": on_one_gpu(DPOConfig(**trainer_arguments(config.dpo, config, folder, fused))),
         "processing_class": tokenizer,
-        "callbacks": [UpdateCallback(on_update)],
+        "callbacks": [
+            UpdateCallback(on_update),
+            *judging(model, tokenizer, splits.validation, config.evaluation.batch_size, judge),
+        ],
     }
     if fused:
         one = dpo_rows(splits.train[:1], tokenizer)  # TRL's constructor wants to see some; use_rows brings all

@@ -69,6 +69,10 @@ class TrainingStoppedError(PiiFinetuneError, RuntimeError):
     """A training was asked to stop, and did, after a checkpoint where there was time for one."""
 
 
+class TrainingPrunedError(TrainingStoppedError):
+    """A trial of a sweep that others are ahead of was ended before its last step."""
+
+
 class LostProcessError(PiiFinetuneError, RuntimeError):
     """The processes that train together died, more often than they are started again."""
 

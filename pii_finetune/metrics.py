@@ -88,6 +88,11 @@ def compute_metrics(
     )
 
 
+def f1_of(expected: Booleans, answered: Booleans) -> float:
+    """Return the F1 of answers (N,) alone; 0 where it is undefined."""
+    return float(f1_score(np.asarray(expected, dtype=bool), np.asarray(answered, dtype=bool), zero_division=_UNDEFINED))
+
+
 def reliability_curve(expected: Booleans, probability: Probabilities, num_bins: int = NUM_BINS) -> ReliabilityCurve:
     """Return predicted and observed shares of yes in bins of equal mass: as many rows in each as ties allow.
 

@@ -34,12 +34,14 @@ _PACKAGES = ("torch", "transformers", "trl", "peft")
 SAVING = frozenset({"save_strategy", "save_steps", "save_total_limit"})
 
 
-def run_key(config: RunConfig, source_mark: str) -> str:
+def run_key(config: RunConfig, source_mark: str, tags: Mapping[str, str]) -> str:
     """Return the key of a whole run: every setting, for each is a param of the run, and the file as it was found.
 
-    The rows are not known yet when a run begins; stages have their keys from them.
+    The rows are not known yet when a run begins; stages have their keys from them. Tags tell a sweep, and a trial of
+    one, from an ordinary run.
     """
-    return _hash({"config": config.model_dump(mode="json"), "source": source_mark, "code": code_version()})
+    settings = config.model_dump(mode="json")
+    return _hash({"config": settings, "source": source_mark, "code": code_version(), "tags": dict(tags)})
 
 
 def validation_key(config: RunConfig, table: Table) -> str:

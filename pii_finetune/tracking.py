@@ -29,6 +29,7 @@ from pii_finetune.result_log import log_numbers
 from pii_finetune.setup import describe_settings
 from pii_finetune.tracking_server import DEFAULT_STORE, with_driver
 
+PART_OF_SWEEP = "sweep"  # tag of a sweep's run and of its trials'
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -89,7 +90,7 @@ def _find_or_create(client: MlflowClient, experiment_id: str, tags: Mapping[str,
     run = made[0] if made else _unfinished_run(client, experiment_id, key) if key is not None else None
     if run is not None:
         return run
-    name = f"{tags['profile']}-{pd.Timestamp.now(tz='UTC'):%Y%m%d-%H%M%S}"
+    name = tags.get("mlflow.runName") or f"{tags['profile']}-{pd.Timestamp.now(tz='UTC'):%Y%m%d-%H%M%S}"
     return client.create_run(experiment_id, tags=dict(tags), run_name=name)
 
 
@@ -119,7 +120,7 @@ def finished_run(config: RunConfig, fingerprint: str) -> str | None:
         f"attributes.status = 'FINISHED' and tags.profile = '{config.profile}'",
         order_by=["attributes.start_time DESC"],
     ):
-        if run.data.params == settings:
+        if run.data.params == settings and PART_OF_SWEEP not in run.data.tags:  # none of those promotes a model
             return run.info.run_id if run.data.tags.get("dataset_fingerprint") == fingerprint else None
     return None
 

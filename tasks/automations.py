@@ -21,7 +21,7 @@ _ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancel
 _CLAIMED = "prefect.flow-run.Pending"  # by a worker, which then starts its process
 _BEGUN = {f"prefect.flow-run.{name}" for name in ("Running", "AwaitingConcurrencySlot", "Scheduled", "Cancelling")}
 _RUN: dict[str, Any] = {"prefect.resource.id": "prefect.flow-run.*"}
-_FLOWS = ["pii-finetune", "pii-resume", "pii-score", "pii-watch"]
+_FLOWS = ["pii-finetune", "pii-resume", "pii-score", "pii-sweep", "pii-trial", "pii-watch"]
 
 
 def ensure_automations() -> None:
@@ -104,7 +104,7 @@ def _resume(resumer: Any) -> AutomationCore:
         trigger=EventTrigger(
             posture=Posture.Reactive,
             match=ResourceSpecification(_RUN),
-            match_related=_of_flows(["pii-finetune", "pii-resume"]),
+            match_related=_of_flows(["pii-finetune", "pii-resume", "pii-sweep"]),
             for_each={"prefect.resource.id"},
             expect={"prefect.flow-run.Crashed"},
             threshold=1,

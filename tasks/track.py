@@ -1,6 +1,6 @@
 """The MLflow run that belongs to a flow run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from prefect import task
@@ -16,12 +16,12 @@ from tasks.artifacts import leave, settle
 
 
 @task(name="open MLflow run", retries=3, retry_delay_seconds=5)
-def open_tracked_run(config: RunConfig, mark: str | None) -> TrackedRun:
+def open_tracked_run(config: RunConfig, mark: str | None, tags: Mapping[str, str]) -> TrackedRun:
     """Start the parent run, or go on with the one of the same file and settings that did not finish; link to it."""
     run = open_run(
         config,
-        {"prefect_flow_run_id": str(flow_run.get_id()), "prefect_flow_run_name": str(flow_run.get_name())},
-        run_key(config, mark or ""),
+        {"prefect_flow_run_id": str(flow_run.get_id()), "prefect_flow_run_name": str(flow_run.get_name()), **tags},
+        run_key(config, mark or "", tags),
     )
     leave(
         create_link_artifact,
@@ -34,10 +34,13 @@ def open_tracked_run(config: RunConfig, mark: str | None) -> TrackedRun:
 
 
 @contextmanager
-def tracked_run(config: RunConfig, mark: str | None) -> Iterator[TrackedRun]:
-    """Open the parent run, wait within it for an MLflow that is away, and end it as what happened."""
+def tracked_run(config: RunConfig, mark: str | None, tags: Mapping[str, str] | None = None) -> Iterator[TrackedRun]:
+    """Open the parent run, wait within it for an MLflow that is away, and end it as what happened.
+
+    Tags tell it from other runs of the same data and settings: as a sweep, or a trial of one.
+    """
     with patience(config.tracking):
-        run = open_tracked_run(config, mark)
+        run = open_tracked_run(config, mark, tags or {})
         status = "KILLED"  # SystemExit, KeyboardInterrupt, a cancellation
         try:
             yield run

@@ -14,7 +14,7 @@ from pii_finetune.paths import ROOT
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 AUTH = "admin:correct-horse-battery"
-NAMES = ("pii-finetune/main", "pii-score/main", "pii-watch/main", "pii-resume/main")
+NAMES = tuple(f"pii-{name}/main" for name in ("finetune", "score", "watch", "resume", "sweep", "trial"))
 
 
 @pytest.fixture(scope="module")

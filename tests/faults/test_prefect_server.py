@@ -47,7 +47,7 @@ def deployment(client, bare):
 
     client.create_work_pool(WorkPoolCreate(name="gpu", type="process"))
     made = {}
-    for name in ("pii-finetune", "pii-score", "pii-watch", "pii-resume"):
+    for name in ("pii-finetune", "pii-score", "pii-watch", "pii-resume", "pii-sweep", "pii-trial"):
         made[name] = client.create_deployment(client.create_flow(nothing.with_options(name=name)), "main")
     return made["pii-finetune"]
 
