@@ -2,7 +2,7 @@
 
     python -m benchmarks.several_gpus                                          # embedded profile on a CPU, over gloo
     python -m benchmarks.several_gpus --profile fast --shape-only TOKENIZER    # GPUs, weights of Qwen2.5-1.5B's shape
-    python -m benchmarks.several_gpus --parts sharded --shape-only TOKENIZER --sizes 7B 14B
+    python -m benchmarks.several_gpus --parts sharded --shape-only TOKENIZER --sizes 7B 14B    # SFT, then DPO from it
 
 Every number of processes trains on the same rows in the same order with the same rows in a step. A step's time is that
 between two log entries. Beside it, how far the losses are from those of one process, and how far those of one process
