@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.training import RESULTS, environment, print_nothing, random_base, read_records
+from benchmarks.random_base import random_base
+from benchmarks.training import RESULTS, environment, print_nothing, read_records
 from pii_finetune.overrides import apply_overrides
 from pii_finetune.profiles import PROFILES
 from pii_finetune.prompt import render_prompt

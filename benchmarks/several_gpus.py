@@ -2,7 +2,7 @@
 
     python -m benchmarks.several_gpus                                          # embedded profile on a CPU, over gloo
     python -m benchmarks.several_gpus --profile fast --shape-only TOKENIZER    # GPUs, weights of Qwen2.5-1.5B's shape
-    python -m benchmarks.several_gpus --parts sharded --shape-only TOKENIZER --sizes 7B 14B
+    python -m benchmarks.several_gpus --parts sharded --shape-only TOKENIZER --sizes 7B 14B    # SFT, then DPO from it
 
 Every number of processes trains on the same rows in the same order with the same rows in a step. A step's time is that
 between two log entries. Beside it, how far the losses are from those of one process, and how far those of one process
@@ -22,10 +22,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
-
-from benchmarks.training import RESULTS, STAGES, environment, random_base, read_records, stage_settings
+from benchmarks.random_base import SHAPES, random_base
+from benchmarks.training import RESULTS, STAGES, environment, read_records, stage_settings
 from pii_finetune.config import RunConfig
 from pii_finetune.dpo import train_dpo
 from pii_finetune.overrides import apply_overrides
@@ -36,8 +34,6 @@ from pii_finetune.splits import Splits, split
 from pii_finetune.training import Adapter, TrainingUpdate
 
 LOG_EVERY = 5
-# Qwen2.5's own config.json of each size: layers, hidden, intermediate, heads, key-value heads, vocabulary.
-SIZES = {"7B": (28, 3584, 18944, 28, 4, 152064), "14B": (48, 5120, 13824, 40, 8, 152064)}
 
 
 def train(stage: str, config: RunConfig, splits: Splits, start: Adapter | None, folder: Path) -> dict[str, Any]:
@@ -67,7 +63,7 @@ def train(stage: str, config: RunConfig, splits: Splits, start: Adapter | None, 
     }
 
 
-def speed(results: dict[str, Any], config: RunConfig, splits: Splits, start: Adapter, flags: Any) -> None:
+def speed(results: dict[str, Any], config: RunConfig, splits: Splits, start: Adapter, flags: Any) -> Iterator[None]:
     """Add for each stage and trainer what each number of processes takes, and how far its losses are from one's."""
     processes, steps = flags.processes, flags.steps
     for stage in flags.stages:
@@ -101,27 +97,27 @@ def speed(results: dict[str, Any], config: RunConfig, splits: Splits, start: Ada
                 each["largest_loss_difference"] = float(f"{max(apart):.2g}")
                 each["root_mean_square_loss_difference"] = float(f"{statistics.fmean(d * d for d in apart) ** 0.5:.2g}")
             results.setdefault(stage, {}).setdefault(trainer, {}).update(found)
+            yield
 
 
-def sharded(size: str, tokenizer: str, splits: Splits, processes: int, steps: int) -> dict[str, Any]:
-    """Train a base of that size shared out between the GPUs, stop half-way, and go on; return memory and times."""
+def sharded(results: dict[str, Any], size: str, splits: Splits, flags: Any) -> Iterator[None]:
+    """Add for each stage what a base of that size takes that is shared out between the GPUs; DPO goes on from SFT."""
+    processes, steps = flags.processes[-1], flags.sharded_steps
+    settings = {
+        "per_device_train_batch_size": 16,
+        "per_device_eval_batch_size": 16,
+        "optim": "adamw_torch_fused",
+        "save_strategy": "steps",
+        "save_steps": steps // 2,
+        "eval_steps": 1_000_000,
+        "logging_steps": 1,
+        "max_steps": steps,
+    }
     with tempfile.TemporaryDirectory() as folder:
-        base = large_base(size, tokenizer, Path(folder) / "base")
-        torch.cuda.empty_cache()
-        settings = {
-            "per_device_train_batch_size": 16,
-            "per_device_eval_batch_size": 16,
-            "optim": "adamw_torch_fused",
-            "save_strategy": "steps",
-            "save_steps": steps // 2,
-            "eval_steps": 1_000_000,
-            "logging_steps": LOG_EVERY,
-            "max_steps": steps,
-        }
         config = apply_overrides(
             PROFILES["seed"](),
             {
-                "base.name": base,
+                "base.name": random_base(flags.shape_only, Path(folder) / "base", size),
                 "trainer": "trl",
                 "runtime.num_processes": processes,
                 "runtime.sharding": "fsdp2" if processes > 1 else "none",
@@ -129,20 +125,30 @@ def sharded(size: str, tokenizer: str, splits: Splits, processes: int, steps: in
             },
         )
         few = Splits(splits.train[: 16 * steps], splits.validation[:32], ())
-        with fullest_gpu() as used:
-            found = train("sft", config, few, None, Path(folder) / "sft")
-        found["mib_on_the_fullest_gpu"] = max(used)
-        adapter = found.pop("adapter")
-        found["adapter_bytes"] = sum(path.stat().st_size for path in adapter.path.iterdir())
-        newest = Path(folder) / f"sft/checkpoints/checkpoint-{steps}"
-        if newest.is_dir():
-            newest.rename(newest.with_name("put-away"))
-        resumed = train("sft", config, few, None, Path(folder) / "sft")
-        found["first_logged_step_after_resume"] = resumed["first_logged_step"]
-        found["resumed_losses_apart"] = max(
-            abs(one - other) for one, other in zip(found["losses"], resumed["losses"], strict=True)
-        )
-        return found
+        start = None
+        for stage in STAGES[: 1 + max(map(STAGES.index, flags.stages))]:
+            results[stage] = stopped_and_gone_on(stage, config, few, start, Path(folder) / stage)
+            start = results[stage].pop("adapter")
+            print("sharded", size, stage, results[stage], flush=True)
+            yield
+
+
+def stopped_and_gone_on(
+    stage: str, config: RunConfig, splits: Splits, start: Adapter | None, folder: Path
+) -> dict[str, Any]:
+    """Train, then once more from the checkpoint half-way; return memory, times and how far the two are apart."""
+    with fullest_gpu() as used:
+        found = train(stage, config, splits, start, folder)
+    found["mib_on_the_fullest_gpu"] = max(used)
+    found["adapter_bytes"] = sum(path.stat().st_size for path in found["adapter"].path.iterdir())
+    newest = folder / f"checkpoints/checkpoint-{getattr(config, stage).max_steps}"
+    newest.rename(newest.with_name("put-away"))
+    resumed = train(stage, config, splits, start, folder)
+    found["first_logged_step_after_resume"] = resumed["first_logged_step"]
+    found["resumed_losses_apart"] = max(
+        abs(one - other) for one, other in zip(found["losses"], resumed["losses"], strict=True)
+    )
+    return found
 
 
 @contextmanager
@@ -167,31 +173,6 @@ def fullest_gpu() -> Iterator[list[int]]:
         watcher.join()
 
 
-def large_base(size: str, tokenizer_folder: str, folder: Path) -> str:
-    """Write a base of that size's shape with random weights."""
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    layers, hidden, intermediate, heads, kv_heads, vocabulary = SIZES[size]
-    shape = Qwen2Config(
-        vocab_size=vocabulary,
-        hidden_size=hidden,
-        intermediate_size=intermediate,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        tie_word_embeddings=False,
-        rope_parameters={"rope_theta": 1e6, "rope_type": "default"},
-        rms_norm_eps=1e-6,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    torch.manual_seed(0)
-    with torch.device("cuda"):
-        model = Qwen2ForCausalLM._from_config(shape, dtype=torch.bfloat16)  # noqa: SLF001
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
-
-
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -205,29 +186,32 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200, help="of `speed`: several epochs, as a recipe has")
     parser.add_argument("--sharded-steps", type=int, default=50)
     parser.add_argument("--parts", nargs="+", choices=("speed", "sharded"), default=["speed"])
-    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=["7B"])
+    parser.add_argument("--sizes", nargs="+", choices=list(SHAPES), default=["7B"])
     parser.add_argument("--out", type=Path, default=RESULTS)
     flags = parser.parse_args()
     quiet_libraries()
     config = PROFILES[flags.profile]()
-    if flags.shape_only:
+    if flags.shape_only and "speed" in flags.parts:
         base = random_base(flags.shape_only, Path(tempfile.mkdtemp()) / "base")
-        torch.cuda.empty_cache()
         config = apply_overrides(config, {"base.name": base})
     splits = split(read_records(flags.records, config), config.data)
     target = flags.out / f"several_gpus_{flags.profile}.json"
     results: dict[str, Any] = json.loads(target.read_text(encoding="utf-8")) if target.is_file() else {}
     results |= environment()
+    flags.out.mkdir(parents=True, exist_ok=True)
+    for _ in parts(results, config, splits, flags):  # what was measured is kept when what follows fails
+        target.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def parts(results: dict[str, Any], config: RunConfig, splits: Splits, flags: Any) -> Iterator[None]:
+    """Add to the results what was asked for, one measurement after the other."""
     if "speed" in flags.parts:
         few = apply_overrides(config, {"sft.max_steps": 20, "sft.save_strategy": "no", "sft.eval_steps": 1_000_000})
         start = train_sft(splits, few, Path(tempfile.mkdtemp()), lambda _: None)
-        speed(results.setdefault("speed", {}), config, splits, start, flags)
+        yield from speed(results.setdefault("speed", {}), config, splits, start, flags)
     if "sharded" in flags.parts:
         for size in flags.sizes:
-            found = sharded(size, flags.shape_only, splits, flags.processes[-1], flags.sharded_steps)
-            results.setdefault("sharded", {})[size] = found
-    flags.out.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            yield from sharded(results.setdefault("sharded", {}).setdefault(size, {}), size, splits, flags)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,9 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
-from transformers import AutoTokenizer, PrinterCallback, Qwen2Config, Qwen2ForCausalLM
+from transformers import PrinterCallback
 
+from benchmarks.random_base import random_base
 from pii_finetune.config import RunConfig
 from pii_finetune.dpo import dpo_trainer, train_dpo
 from pii_finetune.overrides import apply_overrides
@@ -250,30 +251,6 @@ def growth_with_rows(splits: Splits, counts: Sequence[int], base: str) -> list[d
         print(figures[-1], flush=True)
         forget()
     return figures
-
-
-def random_base(tokenizer_folder: str, folder: Path) -> str:
-    """Write a base of Qwen2.5-1.5B's shape with random weights, which take the time the real ones take."""
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    shape = Qwen2Config(
-        vocab_size=151936,
-        hidden_size=1536,
-        intermediate_size=8960,
-        num_hidden_layers=28,
-        num_attention_heads=12,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        rope_parameters={"rope_theta": 1e6, "rope_type": "default"},
-        rms_norm_eps=1e-6,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    torch.manual_seed(0)
-    with torch.device("cuda"):
-        model = Qwen2ForCausalLM._from_config(shape, dtype=torch.bfloat16)  # noqa: SLF001
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 def reset_peak() -> None:

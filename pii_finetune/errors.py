@@ -49,6 +49,10 @@ class TamperedModelError(UserError):
     """A model's folder is not what its manifest, or its signature, says it is."""
 
 
+class OtherCodeError(UserError):
+    """Machines that are to train together have not the same code."""
+
+
 class MissingServerError(UserError):
     """The MLflow server that was named does not answer."""
 

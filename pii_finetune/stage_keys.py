@@ -14,23 +14,21 @@ what changes no result:
 round otherwise.
 """
 
-import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from pii_finetune.code_version import code_version
 from pii_finetune.config import BaseConfig, RunConfig, TrainingSection
 from pii_finetune.records import Record, fingerprint
 from pii_finetune.splits import Splits
 from pii_finetune.workbook import Table
 
-_PACKAGES = ("torch", "transformers", "trl", "peft")
 SAVING = frozenset({"save_strategy", "save_steps", "save_total_limit"})
 
 
@@ -104,19 +102,6 @@ def evaluation_key(config: RunConfig, splits: Splits, unseen: Sequence[Record], 
 def model_key(stage_key: str, calibration: Mapping[str, Any]) -> str:
     """Return the key of a registered model: an adapter and what makes probabilities of its margins."""
     return _hash({"adapter": stage_key, "calibration": calibration})
-
-
-@functools.cache
-def code_version() -> str:
-    """Return the hash of this package's sources and templates and of the versions of what it trains with."""
-    root = Path(__file__).parent
-    files = sorted([*root.rglob("*.py"), *root.rglob("*.jinja")])
-    sources = {
-        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-        if "__pycache__" not in path.parts
-    }
-    return _hash({"sources": sources, "packages": {name: version(name) for name in _PACKAGES}})
 
 
 def _training(section: TrainingSection) -> dict[str, Any]:

@@ -22,6 +22,7 @@ def join_trainings(rendezvous: str, patience_seconds: float, say: Callable[[str]
 
     Raises:
         BadConfigError: this is no host and port.
+        OtherCodeError: the machine there has another version of this package, or of what it trains with.
         MissingServerError: none was offered at all.
     """
     if not re.fullmatch(r"\S+:\d+", rendezvous):

@@ -95,6 +95,7 @@ class _Training:
         self._others: deque[str] = deque(maxlen=_NUM_LAST_LINES)
         self._ends: list[str] = []
         self._adapter: Adapter | None = None
+        self._has_begun = False
 
     def follow(self, lines: IO[str]) -> Adapter:
         """Hear all there is to hear, and return the adapter."""
@@ -120,12 +121,12 @@ class _Training:
             self._on_update(TrainingUpdate(step, num_steps, metrics))
         elif kind == "log":
             _LOGGER.log(*content)
-        elif kind == "started" and content:
-            _LOGGER.warning(
-                "a process of the training died%s; all are started again from the newest checkpoint (%d of at most %d "
-                "times)",
-                *(self._last_error(), content, self._runtime.max_restarts),
-            )
+        elif kind == "refused" and not self._has_begun:
+            raise errors.OtherCodeError(content)
+        elif kind == "refused":
+            _LOGGER.warning("%s", content)
+        elif kind == "started":
+            self._started(content)
         elif kind == "failed":
             self._ends = [f"process {number} with exit code {code}" for number, code in content.items()]
         elif kind == "error":
@@ -133,6 +134,15 @@ class _Training:
         elif kind == "adapter":
             curves = {key: [(step, value) for step, value in curve] for key, curve in content["curves"].items()}
             self._adapter = Adapter(**(content | {"path": Path(content["path"]), "curves": curves}))
+
+    def _started(self, num_restarts: int) -> None:
+        self._has_begun = True  # so every machine has come that is needed
+        if num_restarts:
+            _LOGGER.warning(
+                "a process of the training died%s; all are started again from the newest checkpoint (%d of at most %d "
+                "times)",
+                *(self._last_error(), num_restarts, self._runtime.max_restarts),
+            )
 
     def _last_error(self) -> str:
         """Return the last error that was printed, in brackets."""

@@ -5,6 +5,7 @@ starts its own agent. Checkpoints are on the first machine: where a training goe
 """
 
 import contextlib
+import json
 import os
 import socket
 import time
@@ -14,12 +15,13 @@ from pathlib import Path
 import psutil
 import torch.distributed as dist
 
+from pii_finetune.code_version import code_parts
 from pii_finetune.config import RuntimeConfig
 from pii_finetune.distributed.job import Job, as_text, job_from
 from pii_finetune.distributed.ranks import num_ranks, rank
-from pii_finetune.errors import MissingServerError
+from pii_finetune.errors import MissingServerError, OtherCodeError
 
-_JOB = "pii-finetune/job"
+_JOB, _CODE, _REFUSED = "pii-finetune/job", "pii-finetune/code", "pii-finetune/refused"
 _POLL_SECONDS = 1.0
 
 
@@ -33,26 +35,38 @@ def serve_job(job: Job, rendezvous: str) -> dist.Store:
     host, port = rendezvous.rsplit(":", 1)
     # Several in one process share one: the agent's rendezvous is held in the same.
     store = dist.TCPStore(host, int(port), None, is_master=True, wait_for_workers=False, multi_tenant=True)
+    store.set(_CODE, json.dumps(dict(code_parts())))
     store.set(_JOB, as_text(job, with_start=True))
     return store
+
+
+def refused(store: dist.Store) -> str | None:
+    """Return why another machine does not take the job, if one said so; once."""
+    if not store.check([_REFUSED]):
+        return None
+    told = store.get(_REFUSED).decode()
+    store.delete_key(_REFUSED)
+    return told
 
 
 def next_job(rendezvous: str, folder: Path, seen: str | None, patience_seconds: float) -> tuple[Job, str]:
     """Wait for the first machine to offer a job that is not the one seen, and put what it needs into the folder.
 
     Raises:
+        OtherCodeError: its code is not this machine's; it is told so too.
         MissingServerError: it did not within that time.
     """
     host, port = rendezvous.rsplit(":", 1)
     until = time.monotonic() + patience_seconds
     while time.monotonic() < until:
-        with contextlib.suppress(OSError, RuntimeError, ValueError):
+        with contextlib.suppress(OSError, RuntimeError):
             # PyTorch's store says at length what is no error: that nobody is there yet.
             socket.create_connection((host, int(port)), timeout=5).close()
             store = dist.TCPStore(
                 host, int(port), None, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=5)
             )
             text = store.get(_JOB).decode()
+            _require_same_code(store, rendezvous)
             job = job_from(text, folder)
             if job.identity != seen:
                 return job, job.identity
@@ -61,6 +75,25 @@ def next_job(rendezvous: str, folder: Path, seen: str | None, patience_seconds: 
         f"{rendezvous}: no training waits there for other machines, for {patience_seconds:g} s; start it with "
         f"runtime.num_nodes above 1 and runtime.rendezvous={rendezvous}, on the machine of that address"
     )
+
+
+def _require_same_code(store: dist.Store, rendezvous: str) -> None:
+    here = code_parts()
+    there = json.loads(store.get(_CODE)) if store.check([_CODE]) else {}
+    own_name = socket.gethostname()
+    differing = [
+        f"{name} is {here[name]} on {own_name} and {there.get(name, 'not known')} on {rendezvous}"
+        for name in here
+        if here[name] != there.get(name)
+    ]
+    if not differing:
+        return
+    told = (
+        f"{own_name} cannot join the training of {rendezvous}, for their code differs: {', '.join(differing)}; "
+        "install the same revision and the same requirements.lock on both, and start both again"
+    )
+    store.set(_REFUSED, told)
+    raise OtherCodeError(told)
 
 
 def own_address(rendezvous: str) -> str:

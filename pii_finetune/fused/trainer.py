@@ -64,7 +64,9 @@ class FusedTrainer(WholeCheckpoints):
         self.evaluation_references = torch.zeros(len(evaluation), num_answers, device=self.args.device)
         self._start: FrozenStart | None = None
         self._num_batches = 0
-        if num_ranks() > 1:  # gradients are added up here, all in one piece: nothing is left for DDP to do
+        # Gradients are added up here, all in one piece: nothing is left for DDP to do. Accelerate would also move the
+        # model of a single process from "cpu" to "cpu:0", off the vector that the optimizer works on.
+        if torch.distributed.is_initialized():
             self.accelerator.prepare_model = lambda model, device_placement=None, evaluation_mode=False: model  # noqa: ARG005
 
     def losses(self, scores: AnswerScores, layout: Layout, reference: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pii_finetune.code_version import code_version
 from pii_finetune.disk import told_if_full
 from pii_finetune.errors import BadWorkbookError
 from pii_finetune.manifest import MANIFEST, digest
@@ -19,7 +20,6 @@ from pii_finetune.ray_scoring.tables import list_tables
 from pii_finetune.registry import fetch_model_folder
 from pii_finetune.score_copy import USUAL_COLUMNS, Columns
 from pii_finetune.score_table import ScoreReport
-from pii_finetune.stage_keys import code_version
 from pii_finetune.tracking import configure_tracking
 
 PLAN, DONE = "_plan.json", "_manifest.json"

@@ -65,6 +65,14 @@ def test_two_processes_learn_what_one_does(train, stage, trainer):
     assert not below(os.getpid())
 
 
+def test_one_process_of_its_own_learns_what_the_run_itself_does(train):
+    here, there = train("sft", "fused", 0), train("sft", "fused", 1)
+    assert (there.path.parent / "job.json").is_file()
+    first, second = (load_file(adapter.path / "adapter_model.safetensors") for adapter in (here, there))
+    for name in first:
+        torch.testing.assert_close(second[name], first[name], rtol=0, atol=2e-4)
+
+
 def killing(step, number, killed):
     """Return an on_update that kills one of the training processes, once, when that step is told of."""
 
