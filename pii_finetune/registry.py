@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -188,13 +189,23 @@ def _verify(client: MlflowClient, plan: Plan) -> None:
 
 
 def production_version(name: str) -> ModelVersion | None:
-    """Return the version of `name` that is in production, or None."""
+    """Return the version of `name` that is in production, or None.
+
+    Raises:
+        MissingModelError: MLflow's server does not let this user see whether there is such a model.
+    """
     try:
         found = patiently(MlflowClient().get_latest_versions, name, stages=[PRODUCTION])
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
-        raise
+        if error.error_code != "PERMISSION_DENIED":
+            raise
+        who = os.environ.get("MLFLOW_TRACKING_USERNAME", "this user")
+        raise MissingModelError(
+            f"{who} may not see a model {name!r}, if there is one; a variant's models are made and granted beforehand, by "
+            "a deploy with MLFLOW_VARIANTS (docs/operations.md)"
+        ) from None
     return found[0] if found else None
 
 
