@@ -2,7 +2,7 @@
 
 `admin` manages users and is nobody's in daily use; experiment and models are made in its name. `worker` writes to them
 and promotes, and can neither delete them nor lend them on. `reader` sees the experiment and loads the models. Whoever
-has no grant sees nothing. MLFLOW_VARIANTS names variants whose models are made and granted like those of the common pair.
+has no grant sees nothing. MLFLOW_VARIANTS names variants, whose models are made and granted as the common ones.
 """
 
 import os
@@ -41,8 +41,8 @@ def main() -> int:
     variants = os.environ.get("MLFLOW_VARIANTS", "").split()
     if wrong := [variant for variant in variants if not is_variant(variant)]:
         print(
-            f"mlflow_users: MLFLOW_VARIANTS: {', '.join(map(repr, wrong))} cannot be part of a model's name; write names "
-            "as the setting `variant` takes them, with spaces between them, e.g. fr hr-2026",
+            f"mlflow_users: MLFLOW_VARIANTS: {', '.join(map(repr, wrong))} cannot be part of a model's name; write "
+            "names as the setting `variant` takes them, with spaces between them, e.g. fr hr-2026",
             file=sys.stderr,
         )
         return 2

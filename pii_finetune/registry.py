@@ -203,8 +203,8 @@ def production_version(name: str) -> ModelVersion | None:
             raise
         who = os.environ.get("MLFLOW_TRACKING_USERNAME", "this user")
         raise MissingModelError(
-            f"{who} may not see a model {name!r}, if there is one; a variant's models are made and granted beforehand, by "
-            "a deploy with MLFLOW_VARIANTS (docs/operations.md)"
+            f"{who} may not see a model {name!r}, if there is one; a variant's models are made and granted beforehand, "
+            "by a deploy with MLFLOW_VARIANTS (docs/operations.md)"
         ) from None
     return found[0] if found else None
 

@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import mlflow
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from prefect.testing.utilities import prefect_test_harness
@@ -109,7 +110,7 @@ def test_a_run_uses_the_rows_of_its_language_alone(runs, client):
     table = mlflow.artifacts.load_dict(
         f"runs:/{children(client, first.info.run_id)['evaluate'].info.run_id}/languages.json"
     )
-    assert {row[table["columns"].index("language")] for row in table["data"]} == {"French"}
+    assert {row[table["columns"].index("languages")] for row in table["data"]} == {"French"}
     assert client.get_model_version("pii-dpo-fr", "1").tags["dataset_fingerprint"] == runs.french_rows
     assert client.get_model_version("pii-dpo", "1").tags["dataset_fingerprint"] != runs.french_rows
 
@@ -147,11 +148,7 @@ def test_another_name_trains_nothing_and_is_compared_with_nobody(runs, client):
 def test_a_table_is_answered_by_the_model_of_the_variant_that_is_named(runs, client, tmp_path):
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_text("label,language\nprénom,French\n", encoding="utf-8")
-    with prefect_test_harness(server_startup_timeout=120):
-        report = score(str(source), str(target), model="models:/pii-dpo-fr/Production")
-    assert report.num_rows == 1
-    given = mlflow.pyfunc.load_model("models:/pii-dpo-fr@champion").predict(
-        {"label": ["prénom"], "language": ["French"]}
-    )
-    answered = target.read_text(encoding="utf-8").splitlines()[1].split(",")
-    assert answered[2] == given["sensitive"][0]
+    assert score(str(source), str(target), model="models:/pii-dpo-fr/Production").num_rows == 1
+    model = mlflow.pyfunc.load_model("models:/pii-dpo-fr@champion")
+    said = model.predict(pd.DataFrame({"label": ["prénom"], "language": ["French"]}))
+    assert target.read_text(encoding="utf-8").splitlines()[1].split(",")[2] == said["sensitive"][0]
