@@ -196,7 +196,8 @@ def _add_registry_commands(commands: "argparse._SubParsersAction[argparse.Argume
             "--model",
             default="pii-dpo",
             metavar="NAME",
-            help="the registered model (default: %(default)s); pii-dpo and pii-sft of one run move together",
+            help="the registered model (default: %(default)s; of a variant: pii-dpo-VARIANT); pii-dpo and pii-sft "
+            "of one run move together",
         )
 
 

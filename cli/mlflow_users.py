@@ -2,12 +2,12 @@
 
 `admin` manages users and is nobody's in daily use; experiment and models are made in its name. `worker` writes to them
 and promotes, and can neither delete them nor lend them on. `reader` sees the experiment and loads the models. Whoever
-has no grant sees nothing.
+has no grant sees nothing. MLFLOW_VARIANTS names variants, whose models are made and granted as the common ones.
 """
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import mlflow
@@ -17,12 +17,13 @@ from mlflow.server import get_app_client
 from mlflow.server.auth.client import AuthServiceClient
 
 from pii_finetune.config import TrackingConfig
+from pii_finetune.model_names import is_variant, model_names
 from pii_finetune.promotion_tickets import LOCK_DESCRIPTION, LOCK_MODEL
-from pii_finetune.registry import PAIR
+from pii_finetune.registry import PAIR, paired_models
 
 _ADMIN, _WORKER, _READER = "admin", "worker", "reader"
 _PASSWORDS = {role: f"MLFLOW_{role.upper()}_PASSWORD" for role in (_ADMIN, _WORKER, _READER)}
-# What of the experiment, of both models, and of the model that is the promotion lock. Who promotes deletes tickets of
+# What of the experiment, of the models, and of the model that is the promotion lock. Who promotes deletes tickets of
 # that lock, those of the dead too, which takes MANAGE of it; EDIT of the models is enough to register and to promote.
 _GRANTS = {_WORKER: ("EDIT", "EDIT", "MANAGE"), _READER: ("READ", "READ", None)}
 
@@ -37,8 +38,16 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    variants = os.environ.get("MLFLOW_VARIANTS", "").split()
+    if wrong := [variant for variant in variants if not is_variant(variant)]:
+        print(
+            f"mlflow_users: MLFLOW_VARIANTS: {', '.join(map(repr, wrong))} cannot be part of a model's name; write "
+            "names as the setting `variant` takes them, with spaces between them, e.g. fr hr-2026",
+            file=sys.stderr,
+        )
+        return 2
     try:
-        make_users()
+        make_users(variants)
     except MlflowException as error:
         print(f"mlflow_users: {mlflow.get_tracking_uri()}: {error.message}", file=sys.stderr)
         return 1
@@ -46,7 +55,7 @@ def main() -> int:
     return 0
 
 
-def make_users() -> None:
+def make_users(variants: Sequence[str]) -> None:
     """Make users, then what they work on, then their grants; what is there already is brought up to date."""
     _change_admin_password()
     _log_in(os.environ[_PASSWORDS[_ADMIN]])
@@ -61,13 +70,14 @@ def make_users() -> None:
     name = TrackingConfig().experiment
     found = client.get_experiment_by_name(name)
     experiment = client.create_experiment(name) if found is None else found.experiment_id
-    for model, description in (*((each, None) for each in PAIR), (LOCK_MODEL, LOCK_DESCRIPTION)):
+    models = [*PAIR, *(name for variant in variants for name in model_names(variant))]
+    for model, description in (*((each, None) for each in models), (LOCK_MODEL, LOCK_DESCRIPTION)):
         if not _exists(client.get_registered_model, model):
             client.create_registered_model(model, description=description)
 
     for role, (of_experiment, of_models, of_lock) in _GRANTS.items():
         _lend(auth, _name(role), "experiment", experiment, of_experiment)
-        for model in PAIR:
+        for model in paired_models():  # those of variants named before too
             _lend(auth, _name(role), "registered_model", model, of_models)
         if of_lock:
             _lend(auth, _name(role), "registered_model", LOCK_MODEL, of_lock)

@@ -44,14 +44,16 @@ def run(
     console.print(_models_table(report))
     console.print(
         f"\n[bold]{escape(decision.reason)}[/] "
-        f"(pii-dpo version {pair.dpo_version}, pii-sft version {pair.sft_version})",
+        f"({pair.names.dpo} version {pair.dpo_version}, {pair.names.sft} version {pair.sft_version})",
         highlight=False,
     )
     if state.state_details.flow_run_id is not None:
         console.print(_stages_table(asyncio.run(_task_runs(state.state_details.flow_run_id))))
     console.print(f"MLflow: {tracked.url}", highlight=False, soft_wrap=True)
     if "127.0.0.1" in tracked.url:
-        console.print("(`make up` serves it; models:/pii-dpo/Production loads without a server)", highlight=False)
+        console.print(
+            f"(`make up` serves it; models:/{pair.names.dpo}/Production loads without a server)", highlight=False
+        )
     return 0
 
 

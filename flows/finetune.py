@@ -52,9 +52,9 @@ def finetune(
 def _finetune(config: RunConfig, force: bool) -> Outcome:
     mark = note_source(config)
     with tracked_run(config, mark) as run:
-        check_production()
+        check_production(config)
         workbook = validate_workbook(config, run, force)
-        compare_with_production(workbook, run)
+        compare_with_production(config, workbook, run)
         unseen = read_unseen(config)
         splits = prepare_splits(config, workbook, run)
         with gpu_to_itself(config):

@@ -1,4 +1,4 @@
-"""Promotion and rollback as a person asks for them: by the version alone, and always of the pair (ADR 2).
+"""Promotion and rollback as a person asks for them: by the version alone, and always of both models of a pair (ADR 2).
 
 What would not load is refused: a service that loads what is in production should not be the first to find out.
 """
@@ -11,8 +11,9 @@ from mlflow.entities.model_registry import ModelVersion
 
 from pii_finetune.errors import MissingModelError, PromotionRefusedError
 from pii_finetune.model_check import verify_registered
+from pii_finetune.model_names import pair_of
 from pii_finetune.promotion_history import Kind, Promotion, history_of, version_before
-from pii_finetune.registry import ANY, DPO_MODEL, PAIR, SFT_MODEL, promote, promote_pair
+from pii_finetune.registry import ANY, promote, promote_pair
 from pii_finetune.registry_state import read_state
 
 
@@ -25,7 +26,7 @@ class ByHand:
 
 
 def promote_by_hand(model: str, version: str, reason: str) -> ByHand:
-    """Put the version into production, and with a version of the pair the other one of the same run.
+    """Put the version into production, and with a version of a pair the other one of the same run.
 
     Raises:
         MissingModelError: there is no such version, its other half is missing, or its files are.
@@ -58,23 +59,24 @@ def rollback(model: str, reason: str) -> ByHand:
 
 def _put(model: str, version: str, reason: str, expected: str | None, kind: Kind) -> ByHand:
     chosen = read_state(MlflowClient(), model).require(version)
-    if model not in PAIR:
+    pair = pair_of(model)
+    if pair is None:
         verify_registered(f"models:/{model}/{version}")
         return ByHand({model: version}, promote(model, version, reason=reason, expected_production=expected, kind=kind))
-    versions = {model: version, **_other_half(model, chosen)}
+    other = pair.sft if model == pair.dpo else pair.dpo
+    versions = {model: version, other: _other_half(other, model, chosen)}
     for name, number in versions.items():
         verify_registered(f"models:/{name}/{number}")
-    if model == SFT_MODEL:
-        expected = ANY  # what is expected is said of pii-dpo
+    if model == pair.sft:
+        expected = ANY  # what is expected is said of the DPO model
     promotion = promote_pair(
-        versions[SFT_MODEL], versions[DPO_MODEL], reason=reason, expected_production=expected, kind=kind
+        versions[pair.sft], versions[pair.dpo], reason=reason, expected_production=expected, kind=kind, pair=pair
     )
-    return ByHand({name: versions[name] for name in PAIR}, promotion)
+    return ByHand({name: versions[name] for name in pair}, promotion)
 
 
-def _other_half(model: str, version: ModelVersion) -> dict[str, str]:
-    """Return the version of the other model of the pair that the same run registered; the newest if it did so twice."""
-    other = next(name for name in PAIR if name != model)
+def _other_half(other: str, model: str, version: ModelVersion) -> str:
+    """Return the version of the other model of a pair that the same run registered; the newest if it did so twice."""
     run = version.tags.get("run")
     found = MlflowClient().search_model_versions(f"name='{other}' and tag.run='{run}'") if run else []
     if not found:
@@ -82,7 +84,7 @@ def _other_half(model: str, version: ModelVersion) -> dict[str, str]:
             f"{model} version {version.version}: there is no version of {other} of the same run (tag run={run}), and "
             "one is not promoted without the other; promote a version that has both"
         )
-    return {other: max((str(each.version) for each in found), key=int)}
+    return max((str(each.version) for each in found), key=int)
 
 
 def _given(reason: str) -> str:

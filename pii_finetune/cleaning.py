@@ -34,7 +34,7 @@ def clean(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
         for cell, kind in zip(rows["label"], rows["label_kind"], strict=True)
     ]
     texts = {name: [_text(cell) for cell in rows[name]] for name in ("language", "sensitive")}
-    languages = [canonical_language(text) or text or None for text in texts["language"]]
+    languages = [_language(text) for text in texts["language"]]
     answers = [canonical_answer(text) or text or None for text in texts["sensitive"]]
     raw = [cell for cell, kind in zip(rows["label"], rows["label_kind"], strict=True) if kind == "text"]
     normalised = {
@@ -74,6 +74,15 @@ def clean(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     pairs = cleaned.groupby(["label", "language"])["sensitive"]
     cleaned["label_language_answers"] = pairs.transform("nunique") if len(cleaned) else []
     return cleaned, {what: count for what, count in normalised.items() if count}
+
+
+def read_languages(rows: pd.DataFrame) -> list[str | None]:
+    """Return the language of each row, as `clean` puts it right; None: empty, or not what the cell shows."""
+    return _where_readable([_language(_text(cell)) for cell in rows["language"]], rows["language_kind"])
+
+
+def _language(text: str) -> str | None:
+    return canonical_language(text) or text or None
 
 
 def _where_readable(values: Sequence[str | None], kinds: Iterable[str]) -> list[str | None]:

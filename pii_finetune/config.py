@@ -1,8 +1,12 @@
 """Every setting of a run, typed and frozen. Fields are named as the library that reads them names them."""
 
-from typing import Literal
+import difflib
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pii_finetune.languages import LANGUAGES, canonical_language
+from pii_finetune.model_names import is_variant
 
 Share = Field(gt=0, lt=1)
 
@@ -22,6 +26,7 @@ class DataConfig(Section):
     language_column: str = "language"
     sensitive_column: str = "sensitive"
     category_column: str = "category"  # need not be there; figures are also shown by it, and it is never trained on
+    languages: list[str] | None = None  # only rows in these are used; None: in all
     unseen: str | None = "data/unseen_concepts.xlsx"  # rows of concepts outside the workbook; None: not measured
     frozen_test: str | None = None  # a workbook whose rows are the test split of every run; None: some of this one
     max_rows: int = Field(default=1_000_000, gt=0)
@@ -34,6 +39,29 @@ class DataConfig(Section):
     validation_fraction: float = Share
     test_fraction: float = Share
     seed: int = Field(ge=0, lt=2**32)
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return given.split(",") if isinstance(given, str) else given
+
+    @field_validator("languages")
+    @classmethod
+    def _known_languages(cls, given: list[str] | None) -> list[str] | None:
+        """Return them by their English names, each once and in order: the same languages are the same setting."""
+        if given is None:
+            return None
+        if not given:
+            raise ValueError("names no language; name some, or set data.languages=null for all")
+        for text in given:
+            if canonical_language(text) is None:
+                near = difflib.get_close_matches(text.strip().title(), LANGUAGES, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise ValueError(
+                    f"{text.strip()!r} is not a language that is known; write its English name or two-letter code, "
+                    f"e.g. French or fr{hint}"
+                )
+        return sorted({name for text in given if (name := canonical_language(text))})
 
     @model_validator(mode="after")
     def _four_columns(self) -> "DataConfig":
@@ -208,6 +236,7 @@ class RunConfig(Section):
     """A complete run."""
 
     profile: str
+    variant: str | None = None  # a pair of models of its own, pii-dpo-VARIANT and pii-sft-VARIANT; None: the common one
     seed: int = Field(ge=0, lt=2**32)  # everything but the split
     output_dir: str = "outputs"  # checkpoints and reports of a run, in a folder of its own below this one
     data: DataConfig
@@ -223,6 +252,16 @@ class RunConfig(Section):
     calibration: CalibrationConfig = CalibrationConfig()
     tracking: TrackingConfig = TrackingConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @field_validator("variant")
+    @classmethod
+    def _can_be_part_of_a_name(cls, given: str | None) -> str | None:
+        if given is not None and not is_variant(given):
+            raise ValueError(
+                "becomes part of the names of two models: write at most 100 letters (a to z, A to Z), digits, '-', '_' "
+                "and '.', the first of them a small letter, e.g. fr or hr-2026"
+            )
+        return given
 
     @model_validator(mode="after")
     def _sharding_is_of_gpus(self) -> "RunConfig":

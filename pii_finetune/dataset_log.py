@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from pii_finetune.patience import patiently
 from pii_finetune.records import Record
-from pii_finetune.registry import DPO_MODEL, production_version
+from pii_finetune.registry import production_version
 
 _FILE = "dataset.parquet"
 
@@ -31,9 +31,9 @@ def log_rows(records: Sequence[Record]) -> None:
         patiently(mlflow.log_artifact, str(Path(folder) / _FILE))
 
 
-def production_rows() -> tuple[Record, ...] | None:
+def production_rows(name: str) -> tuple[Record, ...] | None:
     """Return the rows that the model in production was trained on; None: there is no model, or its run kept none."""
-    version = production_version(DPO_MODEL)
+    version = production_version(name)
     run_id = version.tags.get("run") if version is not None else None
     if run_id is None:
         return None

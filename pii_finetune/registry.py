@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pii_finetune.calibration import Calibration
 from pii_finetune.errors import MissingModelError, PromotionRefusedError, TrackingUnreachableError, UserError
 from pii_finetune.lock import locked_versions
 from pii_finetune.manifest import CALIBRATION, SIGNATURE
+from pii_finetune.model_names import ModelPair, model_names, pair_of
 from pii_finetune.paths import ROOT
 from pii_finetune.patience import patiently
 from pii_finetune.promotion_history import Kind, Promotion, history_of, next_moment, one_line
@@ -26,9 +28,8 @@ from pii_finetune.promotion_plan import Plan, carry_out, mend
 from pii_finetune.registry_state import CHAMPION, PRODUCTION, RegistryState, read_state
 from pii_finetune.tracking_server import shown
 
-SFT_MODEL = "pii-sft"
-DPO_MODEL = "pii-dpo"
-PAIR = (DPO_MODEL, SFT_MODEL)  # promoted together; the first is what people load
+PAIR = model_names(None)
+DPO_MODEL, SFT_MODEL = PAIR
 MODEL_KEY = "model_key"  # tag of a version: what it was made from and how
 ANY = "any"  # of expected_production: whatever is in production may be replaced
 
@@ -63,7 +64,7 @@ def register(name: str, folder: Path, tags: Mapping[str, str], description: str)
     package = Path(pii_finetune.__file__).parent
     info = patiently(
         mlflow.pyfunc.log_model,
-        name=name,
+        name=name.replace(".", "-"),  # of a logged model MLflow takes no dot, of a registered one it does
         python_model=str(package / "production_model.py"),
         artifacts={"model": str(folder)},
         code_paths=[str(package)],
@@ -120,20 +121,20 @@ def promote_pair(
     by: str | None = None,
     expected_production: str | None = ANY,
     kind: Kind = "promotion",
+    pair: ModelPair = PAIR,
 ) -> Promotion | None:
-    """Put both models of a run into production under one lock; as `promote`, `expected_production` being pii-dpo's."""
-    return _promote({DPO_MODEL: dpo_version, SFT_MODEL: sft_version}, reason, by, expected_production, kind)
+    """Put both models of a run into production under one lock; as `promote`, `expected_production` being DPO's."""
+    return _promote({pair.dpo: dpo_version, pair.sft: sft_version}, reason, by, expected_production, kind)
 
 
 def repair(name: str = DPO_MODEL) -> tuple[str, ...]:
     """Finish what a promotion left half done and make alias and stage agree; return what was done, a sentence each.
 
-    Every promotion does this first. One of the pair is repaired together with the other.
+    Every promotion does this first. One of a pair is repaired together with the other.
     """
     client = MlflowClient()
     with promotion_lock() as confirm:
-        names = PAIR if name in PAIR else (name,)
-        return tuple(sentence for each in names for sentence in mend(client, each, confirm)[1])
+        return tuple(sentence for each in pair_of(name) or (name,) for sentence in mend(client, each, confirm)[1])
 
 
 def _promote(
@@ -143,8 +144,10 @@ def _promote(
     first = next(iter(versions))
     client = MlflowClient()
     with promotion_lock() as confirm:
-        # A promotion of the pair that was broken off is written down with pii-dpo.
-        states = {name: _mended(client, name, confirm) for name in (PAIR if SFT_MODEL in versions else versions)}
+        # A promotion of a pair that was broken off is written down with the DPO model.
+        pair = pair_of(first)
+        concerned = pair if pair is not None and pair.sft in versions else versions
+        states = {name: _mended(client, name, confirm) for name in concerned}
         for name, version in versions.items():
             states[name].require(version)
         previous = {name: states[name].loaded for name in versions}
@@ -186,14 +189,30 @@ def _verify(client: MlflowClient, plan: Plan) -> None:
 
 
 def production_version(name: str) -> ModelVersion | None:
-    """Return the version of `name` that is in production, or None."""
+    """Return the version of `name` that is in production, or None.
+
+    Raises:
+        MissingModelError: MLflow's server does not let this user see whether there is such a model.
+    """
     try:
         found = patiently(MlflowClient().get_latest_versions, name, stages=[PRODUCTION])
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
-        raise
+        if error.error_code != "PERMISSION_DENIED":
+            raise
+        who = os.environ.get("MLFLOW_TRACKING_USERNAME", "this user")
+        raise MissingModelError(
+            f"{who} may not see a model {name!r}, if there is one; a variant's models are made and granted beforehand, "
+            "by a deploy with MLFLOW_VARIANTS (docs/operations.md)"
+        ) from None
     return found[0] if found else None
+
+
+def paired_models() -> tuple[str, ...]:
+    """Return the names of all that is of a pair: the common one, registered or not, and the variants there are."""
+    found = patiently(mlflow.search_registered_models, filter_string="name LIKE 'pii-%'")
+    return tuple(dict.fromkeys((*PAIR, *sorted(each.name for each in found if pair_of(each.name) is not None))))
 
 
 def version_of_key(name: str, key: str) -> str | None:

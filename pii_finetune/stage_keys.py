@@ -4,6 +4,7 @@ A key is over the data by fingerprint, the settings that matter, the code and th
 what changes no result:
 
 - `profile` is a name for settings that are in the key themselves.
+- `variant` says what the models are called, and so only with which one they are compared.
 - `output_dir`, `tracking`: where results go, not what they are.
 - `data`: acts through the rows, and these are in the key as they were split.
 - `save_strategy`, `save_steps`, `save_total_limit`: a training goes on bitwise from a checkpoint.
@@ -25,6 +26,7 @@ import pyarrow as pa
 
 from pii_finetune.code_version import code_version
 from pii_finetune.config import BaseConfig, RunConfig, TrainingSection
+from pii_finetune.model_names import model_names
 from pii_finetune.records import Record, fingerprint
 from pii_finetune.splits import Splits
 from pii_finetune.workbook import Table
@@ -85,14 +87,15 @@ def dpo_key(config: RunConfig, splits: Splits) -> str:
 
 
 def evaluation_key(config: RunConfig, splits: Splits, unseen: Sequence[Record], production: str | None) -> str:
-    """Return the key of the comparison, in which the model in production takes part."""
+    """Return the key of the comparison, in which the model in production takes part: the variant's, of that version."""
+    compared_with = None if production is None else f"{model_names(config.variant).dpo} {production}"
     return _hash(
         {
             "stage": "evaluate",
             "dpo": dpo_key(config, splits),
             "test": _rows(splits.test),
             "unseen": _rows(unseen),
-            "production": production,
+            "production": compared_with,
             "evaluation": config.evaluation.model_dump(mode="json"),
             "calibration": config.calibration.model_dump(mode="json"),
         }

@@ -69,6 +69,8 @@ def open_run(config: RunConfig, tags: Mapping[str, str], key: str | None = None)
     client = MlflowClient()
     experiment_id = patiently(_experiment, client, config.tracking.experiment)
     all_tags = {"profile": config.profile, "git_commit": git_commit(), **own_process(), **tags}
+    if config.variant is not None:
+        all_tags["variant"] = config.variant
     if key is not None:
         all_tags["run_key"] = key
     all_tags["opened_by"] = uuid.uuid4().hex

@@ -11,6 +11,7 @@ from pii_finetune.config import DataConfig
 from pii_finetune.errors import BadWorkbookError
 from pii_finetune.hub_dataset import download_split, is_hub_dataset
 from pii_finetune.isolation import read_isolated
+from pii_finetune.language_choice import choose_rows
 from pii_finetune.remote_file import download_remote, is_remote, shown_url
 from pii_finetune.row_place import FileRows
 from pii_finetune.source_mark import local_source
@@ -46,12 +47,20 @@ def read_workbook(config: DataConfig) -> Table:
     """Read the configured sheet of the configured source.
 
     That is a file (.xlsx, .ods, .csv, .tsv or .parquet), a folder of such files, one of both at a URL, or a dataset of
-    the hub.
+    the hub; with `data.languages` without the rows of other languages.
 
     Raises:
-        BadWorkbookError: it cannot be read or trusted, or the sheet or a column is not there.
+        BadWorkbookError: it cannot be read or trusted, or the sheet, a column or a language is not there.
         SourceOutOfReachError: it may be good; it could not be had this time.
     """
+    table = _read(config)
+    if config.languages is None:
+        return table
+    rows, notes = choose_rows(table.rows, config.languages, table.where)
+    return replace(table, rows=rows, notes=(*table.notes, *notes))
+
+
+def _read(config: DataConfig) -> Table:
     if is_hub_dataset(config.workbook):
         return _read_hub_dataset(config)
     if is_remote(config.workbook):

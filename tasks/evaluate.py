@@ -20,10 +20,11 @@ from pii_finetune.errors import DamagedResultError
 from pii_finetune.evaluation import EvaluationReport, Model, evaluate
 from pii_finetune.kept import fetch_evaluation, find_kept, keep_evaluation, show_kept
 from pii_finetune.model_check import naming, verify_model_folder
+from pii_finetune.model_names import model_names
 from pii_finetune.patience import patiently
 from pii_finetune.plots import plot_confusion, plot_languages, plot_models
 from pii_finetune.records import Record
-from pii_finetune.registry import DPO_MODEL, fetch_model_folder, production_version
+from pii_finetune.registry import fetch_model_folder, production_version
 from pii_finetune.result_log import log_numbers, log_table
 from pii_finetune.rule_baseline import answer_by_rules
 from pii_finetune.splits import Splits, number_groups
@@ -48,13 +49,14 @@ class Evaluated:
 
 
 @task(name="check production")
-def check_production() -> None:
+def check_production(config: RunConfig) -> None:
     """Verify the model in production, if there is one: hours of training should not end at a damaged file."""
-    version = production_version(DPO_MODEL)
+    name = model_names(config.variant).dpo
+    version = production_version(name)
     if version is None:
         return
     with tempfile.TemporaryDirectory() as folder:
-        uri = f"models:/{DPO_MODEL}/{version.version}"
+        uri = f"models:/{name}/{version.version}"
         fetched = fetch_model_folder(uri, Path(folder))
         with naming(uri, Path(folder)):
             verify_model_folder(fetched, accept_unhashed=True)
@@ -71,7 +73,7 @@ def evaluate_models(
     force: bool = False,
 ) -> Evaluated:
     """Calibrate on the validation split, then score every model on the test split and on unseen concepts."""
-    version = production_version(DPO_MODEL)
+    version = production_version(model_names(config.variant).dpo)
     production = None if version is None else str(version.version)
     key = evaluation_key(config, splits, unseen, production)
     if not force and (kept := find_kept(run, key)):
@@ -139,7 +141,7 @@ def load_production(config: RunConfig, version: str, folder: Path) -> Model:
     """Load the model in production, which answers with the calibration it was registered with."""
     from pii_finetune.model_folder import load_model_folder
 
-    fetched = fetch_model_folder(f"models:/{DPO_MODEL}/{version}", folder)
+    fetched = fetch_model_folder(f"models:/{model_names(config.variant).dpo}/{version}", folder)
     return load_model_folder(fetched, config.evaluation.batch_size, accept_unhashed=True).score
 
 

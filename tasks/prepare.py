@@ -19,6 +19,8 @@ from pii_finetune.drift import compare, drift_markdown, drift_table
 from pii_finetune.errors import DamagedResultError, MissingServerError
 from pii_finetune.kept import find_kept, show_kept
 from pii_finetune.kept_validation import fetch_validation, keep_validation
+from pii_finetune.measuring_rows import frozen_rows, unseen_rows
+from pii_finetune.model_names import model_names
 from pii_finetune.paths import resolve
 from pii_finetune.patience import patiently
 from pii_finetune.records import Record
@@ -104,13 +106,15 @@ def _show(report: ValidationReport, docs: Path, run: TrackedRun) -> None:
         key="validation",
         description="Great Expectations on the workbook",
     )
+    for note in report.notes:
+        get_run_logger().info(note)
     get_run_logger().info("%s: %d rows, fingerprint %s", report.path.name, len(report.records), report.fingerprint[:12])
 
 
 @task(name="compare with production's data")
-def compare_with_production(report: ValidationReport, run: TrackedRun) -> None:
+def compare_with_production(config: RunConfig, report: ValidationReport, run: TrackedRun) -> None:
     """Log what changed since the rows that the model in production was trained on, if there is one."""
-    old = production_rows()
+    old = production_rows(model_names(config.variant).dpo)
     with parent_run(run):
         log_rows(report.records)
         if old is None:
@@ -138,7 +142,7 @@ def compare_with_production(report: ValidationReport, run: TrackedRun) -> None:
 @task(name="prepare splits")
 def prepare_splits(config: RunConfig, report: ValidationReport, run: TrackedRun) -> Splits:
     """Split the rows and log the dataset and its sides to MLflow."""
-    splits = split(report.records, config.data, _read_rows(config, config.data.frozen_test))
+    splits = split(report.records, config.data, frozen_rows(config.data))
     sides = {"training": splits.train, "validation": splits.validation, "testing": splits.test}
     with parent_run(run):
         log_datasets(report.path, report.fingerprint, {"dataset": report.records, **sides})
@@ -165,14 +169,10 @@ def prepare_splits(config: RunConfig, report: ValidationReport, run: TrackedRun)
 @task(name="read unseen concepts")
 def read_unseen(config: RunConfig) -> Sequence[Record]:
     """Read the rows that measure what the model knows beyond the workbook."""
-    return _read_rows(config, config.data.unseen)
-
-
-def _read_rows(config: RunConfig, workbook: str | None) -> Sequence[Record]:
-    if workbook is None:
-        return ()
-    settings = config.data.model_copy(update={"workbook": workbook, "sheet": None})
-    return validate(read_workbook(settings), None, settings).require_valid().records
+    rows = unseen_rows(config.data)
+    if config.data.unseen is not None and not rows:
+        get_run_logger().info("data.unseen: no row is in the languages of data.languages, so nothing is measured there")
+    return rows
 
 
 def stage_folder(config: RunConfig, stage: str, key: str) -> Path:

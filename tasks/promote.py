@@ -13,9 +13,10 @@ from pii_finetune.config import RunConfig
 from pii_finetune.gate import Decision, decide
 from pii_finetune.model_card import render_model_card
 from pii_finetune.model_folder import write_model_folder
+from pii_finetune.model_names import ModelPair, model_names
 from pii_finetune.patience import patiently
 from pii_finetune.provenance import card_facts, describe_data, describe_origin
-from pii_finetune.registry import DPO_MODEL, MODEL_KEY, SFT_MODEL, promote_pair, register, version_of_key
+from pii_finetune.registry import MODEL_KEY, promote_pair, register, version_of_key
 from pii_finetune.result_log import log_numbers
 from pii_finetune.run_report import RunFacts, render_run_report
 from pii_finetune.setup import changed_rules, describe_settings
@@ -28,14 +29,14 @@ from tasks.artifacts import leave
 from tasks.evaluate import BASELINES, Evaluated
 from tasks.prepare import stage_folder
 
-_MODELS = {"sft": SFT_MODEL, "dpo": DPO_MODEL}
 _CARD = "README.md"  # the name under which the hub, and people, look for a card
 
 
 @dataclass(frozen=True)
 class RegisteredPair:
-    """The versions a run registered: the SFT adapter and the DPO adapter trained from it."""
+    """The versions a run registered, and of what: the SFT adapter and the DPO adapter trained from it."""
 
+    names: ModelPair
     sft_version: str
     dpo_version: str
 
@@ -79,7 +80,7 @@ def write_report(
 ) -> None:
     """Keep the one page that says why this model is in production, or not, in MLflow, and link to it."""
     facts = RunFacts(
-        title=f"{DPO_MODEL} from {workbook.path.name}",
+        title=f"{model_names(config.variant).dpo} from {workbook.path.name}",
         decision=decision,
         evaluation=evaluated.report,
         calibration=evaluated.calibrations["dpo"],
@@ -112,10 +113,10 @@ def register_models(
 ) -> RegisteredPair:
     """Register both adapters as models anyone can load, each with its card."""
     report, origin = evaluated.report, _origin(config, run)
-    versions = {}
+    versions, names = {}, model_names(config.variant)
     stage_keys = {"sft": sft_key(config, splits), "dpo": dpo_key(config, splits)}
     with parent_run(run):
-        for stage, name in _MODELS.items():
+        for stage, name in (("sft", names.sft), ("dpo", names.dpo)):
             calibration = evaluated.calibrations[stage]
             key = model_key(stage_keys[stage], calibration.to_dict())
             if (known := version_of_key(name, key)) is not None:
@@ -147,7 +148,7 @@ def register_models(
                 f"[The run]({run.url}) · [its report]({run.url}/artifacts/report.html)"
             )
             versions[stage] = register(name, folder, tags, description).version
-    return RegisteredPair(str(versions["sft"]), str(versions["dpo"]))
+    return RegisteredPair(names, str(versions["sft"]), str(versions["dpo"]))
 
 
 @task(name="promote models", retries=3, retry_delay_seconds=5)
@@ -160,6 +161,7 @@ def promote_models(pair: RegisteredPair, evaluated: Evaluated, decision: Decisio
         reason=decision.reason,
         by=f"flow run {flow_run.get_id()}",
         expected_production=evaluated.production,
+        pair=pair.names,
     )
 
 

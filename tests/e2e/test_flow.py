@@ -116,7 +116,7 @@ def test_a_retraining_run_says_what_changed_since_the_data_of_the_model_in_produ
 
 def test_a_row_that_was_relabelled_is_in_the_drift_from_production(runs, store, small_workbook):
     mlflow.set_tracking_uri(f"sqlite:///{store / 'mlflow.db'}")
-    old = production_rows()
+    old = production_rows("pii-dpo")
     assert old is not None
     new = [replace(old[0], sensitive=not old[0].sensitive), *old[2:]]
     drift = compare(old, new)

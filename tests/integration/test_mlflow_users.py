@@ -13,9 +13,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.server import get_app_client
 
 from cli import mlflow_users
-from pii_finetune.errors import PromotionLockedError
+from pii_finetune.errors import MissingModelError, PromotionLockedError
+from pii_finetune.model_names import model_names
 from pii_finetune.promotion_tickets import LOCK_MODEL, ticket_lock
-from pii_finetune.registry import DPO_MODEL, PAIR, SFT_MODEL, promote_pair
+from pii_finetune.registry import DPO_MODEL, PAIR, SFT_MODEL, paired_models, production_version, promote_pair
 from pii_finetune.registry_state import read_state
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))  # pytest imports test files without their folder
@@ -205,6 +206,55 @@ def test_what_the_worker_owned_before_is_only_lent_to_it_afterwards(server, log_
     assert server.contents() != before
     assert server.make_users()[0] == 0
     assert server.contents() == before
+
+
+def test_models_of_a_variant_are_made_for_all_before_its_first_run(server, log_in, tmp_path):
+    client = log_in("worker")
+    with pytest.raises(
+        MissingModelError, match="worker may not see a model 'pii-dpo-fr', if there is one; .* MLFLOW_VARIANTS"
+    ):
+        production_version("pii-dpo-fr")
+    code, said = server.make_users(MLFLOW_VARIANTS="fr hr-2026")
+    assert code == 0, said
+
+    client = log_in("worker")
+    assert production_version("pii-dpo-fr") is None
+    (tmp_path / "adapter.safetensors").write_text("weights of fr")
+    run = client.create_run(client.get_experiment_by_name("pii-finetune").experiment_id)
+    client.log_artifact(run.info.run_id, str(tmp_path / "adapter.safetensors"), "model")
+    pair = model_names("fr")
+    for name in pair:
+        client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id, await_creation_for=0)
+        with pytest.raises(MlflowException, match="Permission denied"):
+            client.delete_registered_model(name)
+    promote_pair("1", "1", pair=pair)
+
+    log_in("reader")
+    assert set(paired_models()) == {*PAIR, *pair, *model_names("hr-2026")}
+    loaded = Path(mlflow.artifacts.download_artifacts("models:/pii-dpo-fr/Production", dst_path=str(tmp_path / "fr")))
+    assert (loaded / "adapter.safetensors").read_text() == "weights of fr"
+
+    before = server.contents()  # a deploy that names them no more takes nothing away, nor does one that does
+    for variants in ("", "fr"):
+        assert server.make_users(MLFLOW_VARIANTS=variants)[0] == 0
+        assert server.contents() == before
+
+
+def test_models_that_a_run_made_itself_are_lent_as_the_others_by_the_next_deploy(server, log_in):
+    client = log_in("worker")
+    for name in model_names("own"):
+        client.create_registered_model(name)
+    assert server.make_users()[0] == 0
+    for name in model_names("own"):
+        assert log_in("reader").get_registered_model(name).name == name
+        with pytest.raises(MlflowException, match="Permission denied"):
+            log_in("worker").delete_registered_model(name)
+
+
+def test_a_variant_that_cannot_be_part_of_a_name_is_told_in_a_line(server):
+    code, said = server.make_users(MLFLOW_VARIANTS="fr HR a/b")
+    assert (code, said.count("\n")) == (2, 1)
+    assert "MLFLOW_VARIANTS: 'HR', 'a/b' cannot be part of a model's name" in said
 
 
 def test_the_password_of_the_administrator_is_changed_once_and_changing_it_again_does_no_harm(server):

@@ -100,6 +100,28 @@ def test_runs_slots_workers_models_and_disk_are_told(prefect, store, tmp_path):
     assert 'pii_production_knows_newest_data{model="pii-dpo"} 0.0' in told(tmp_path)
 
 
+def test_each_variant_is_told_of_and_measured_by_the_rows_of_its_own_runs(prefect, store, tmp_path):
+    experiment = store.create_experiment("pii-finetune")
+    for name in ("pii-dpo", "pii-dpo-fr", "pii-dpo-empty", "pii-other", "another"):
+        store.create_registered_model(name)
+    for name, rows in (("pii-dpo", "rows"), ("pii-dpo-fr", "French rows"), ("pii-other", "rows")):
+        store.create_model_version(name, f"file://{tmp_path}", tags={"test_f1": "0.5", "dataset_fingerprint": rows})
+        store.transition_model_version_stage(name, "1", "Production")
+    store.create_run(experiment, tags={"dataset_fingerprint": "rows"})
+    store.create_run(experiment, tags={"dataset_fingerprint": "French rows", "variant": "fr"})
+    lines = told(tmp_path)
+    for name in ("pii-dpo", "pii-dpo-fr"):
+        assert f'pii_production_version{{model="{name}"}} 1.0' in lines
+        assert f'pii_production_knows_newest_data{{model="{name}"}} 1.0' in lines
+    assert 'pii_production_at_odds{model="pii-dpo-empty"} 0.0' in lines
+    assert "pii-other" not in lines
+
+    store.create_run(experiment, tags={"dataset_fingerprint": "more French rows", "variant": "fr"})
+    lines = told(tmp_path)
+    assert 'pii_production_knows_newest_data{model="pii-dpo"} 1.0' in lines
+    assert 'pii_production_knows_newest_data{model="pii-dpo-fr"} 0.0' in lines
+
+
 def test_a_server_that_is_away_takes_away_its_own_figures_alone(prefect, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     lines = told(tmp_path)

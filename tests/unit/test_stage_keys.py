@@ -40,7 +40,7 @@ def test_every_setting_is_in_the_keys_of_the_stages_it_matters_to(path):
         assert differ == set()
     elif section == "dpo":
         assert differ == {"dpo", "evaluate"}
-    elif section in ("evaluation", "calibration"):
+    elif section in ("evaluation", "calibration", "variant"):
         assert differ == {"evaluate"}
     else:
         assert differ == {"sft", "dpo", "evaluate"}
@@ -53,6 +53,7 @@ def test_other_rows_and_another_model_in_production_are_other_keys():
     assert keys(embedded(), production="4")["dpo"] == before["dpo"]
     fewer = keys(embedded(), Splits(RECORDS[:4], RECORDS[5:7], RECORDS[7:]))
     assert all(fewer[stage] != before[stage] for stage in before)
+    assert keys(embedded().model_copy(update={"variant": "fr"}), production=None) == keys(embedded(), production=None)
     other_test = keys(embedded(), Splits(RECORDS[:5], RECORDS[5:7], RECORDS[8:]))
     assert other_test["sft"] == before["sft"]
     assert other_test["evaluate"] != before["evaluate"]
