@@ -101,7 +101,7 @@ def _show(result: "SweepResult", console: Console) -> None:
     table.add_column("validation F1", justify="right")
     table.add_column("")
     for row in result.trials:
-        last = row.f1 if row.state == "done" else next(reversed(row.checks.values()), None)
+        last = row.f1 if row.state == "done" else max(row.checks.items(), default=(0, None))[1]
         is_best = result.best is not None and row.number == result.best.number
         table.add_row(
             str(row.number),
