@@ -90,7 +90,12 @@ class Stack:
             reader = httpx.get(self.experiment_url, auth=("reader", self.secrets["MLFLOW_READER_PASSWORD"]), timeout=10)
         except httpx.HTTPError:
             return False
-        return found.is_success and len(found.json()) >= 3 and reader.is_success
+        return found.is_success and len(found.json()) >= 3 and reader.is_success and self.is_deployed()
+
+    def is_deployed(self):
+        """Whether `deploy` came to its end: on volumes that were there, all it makes may be there before."""
+        told = self.run_engine("ps", "--all", "--format", "{{.Names}} {{.Status}}")
+        return re.search(rf"^{self.project}[-_]deploy[-_]1 Exited \(0\)", told, re.MULTILINE) is not None
 
     @property
     def prefect_user(self):

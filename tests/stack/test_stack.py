@@ -96,9 +96,10 @@ with get_client(sync_client=True) as client:
     found += [[each.name, str(each.id), each.concurrency_limit] for each in client.read_work_pools()]
 print(json.dumps(sorted(found, key=str)))
 """
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code], env=stack.environment("reader"), capture_output=True, text=True, check=True
-    ).stdout
+    )
+    return json.loads(done.stdout)
 
 
 NEWEST = """
