@@ -5,7 +5,7 @@ import logging
 from prefect.exceptions import CancelledRun, MissingContextError
 from prefect.logging import get_run_logger
 
-from pii_finetune.errors import PiiFinetuneError
+from pii_finetune.errors import PiiFinetuneError, TrainingPrunedError
 
 
 class _WithoutTraceback(logging.Filter):
@@ -18,6 +18,8 @@ class _WithoutTraceback(logging.Filter):
         if isinstance(error, PiiFinetuneError):
             record.exc_info = None
             record.exc_text = None
+        if TrainingPrunedError.__name__ in record.getMessage():  # a trial that was stopped early did nothing wrong
+            record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
         return True
 
 

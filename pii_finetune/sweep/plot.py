@@ -8,6 +8,7 @@ from pii_finetune.plots import COLOURS, tidy
 from pii_finetune.sweep.study import TrialRow
 from pii_finetune.validation_f1 import NUM_CHECKS
 
+_LABEL_HEIGHT = 0.035  # of the axes; lines that end nearer to each other share a label
 _STYLES = {
     "done": {"color": COLOURS["sft"], "alpha": 0.75},
     "stopped early": {"color": COLOURS["original"], "alpha": 0.9},
@@ -20,6 +21,7 @@ def plot_sweep(rows: Sequence[TrialRow], best: TrialRow | None, title: str) -> F
     figure = Figure(figsize=(9, 4.6), layout="constrained")
     axes = figure.subplots()
     shown: set[str] = set()
+    ends: list[tuple[int, float, int]] = []  # where a line ends, and of which trial it is
     for row in rows:
         points = dict(row.checks) | ({2 * NUM_CHECKS: row.f1} if row.state == "done" and row.f1 is not None else {})
         kind = "best" if best is not None and row.number == best.number else row.state
@@ -31,16 +33,10 @@ def plot_sweep(rows: Sequence[TrialRow], best: TrialRow | None, title: str) -> F
         )
         line.set(**_STYLES[kind])
         shown.add(kind)
-        last = max(points)
-        axes.annotate(
-            str(row.number),
-            (last, points[last]),
-            (5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=line.get_color(),
-        )
+        ends.append((max(points), points[max(points)], row.number))
+    low, high = axes.get_ylim()
+    for at, f1, numbers in _labels(ends, (high - low) * _LABEL_HEIGHT):
+        axes.annotate(numbers, (at, f1), (6, 0), textcoords="offset points", va="center", fontsize=8, color="#5F6368")
     names = [f"{stage} {part}/{NUM_CHECKS}" for stage in ("SFT", "DPO") for part in range(1, NUM_CHECKS + 1)]
     axes.set_xticks(range(1, 2 * NUM_CHECKS + 1), names)
     axes.set_xlim(0.7, 2 * NUM_CHECKS + 0.5)
@@ -51,3 +47,17 @@ def plot_sweep(rows: Sequence[TrialRow], best: TrialRow | None, title: str) -> F
         axes.legend(frameon=False, ncols=len(shown), loc="upper center", bbox_to_anchor=(0.5, -0.09))
     tidy(axes)
     return figure
+
+
+def _labels(ends: Sequence[tuple[int, float, int]], height: float) -> list[tuple[int, float, str]]:
+    """Return labels by place and height, with the numbers of all that end there, from the highest down."""
+    labels: list[list[tuple[int, float, int]]] = []
+    for end in sorted(ends, key=lambda each: (each[0], -each[1])):
+        if labels and labels[-1][0][0] == end[0] and labels[-1][-1][1] - end[1] < height:
+            labels[-1].append(end)
+        else:
+            labels.append([end])
+    return [
+        (each[0][0], sum(f1 for _, f1, _ in each) / len(each), ", ".join(str(number) for *_, number in each))
+        for each in labels
+    ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 from benchmarks.short_run import UNJUDGED
 from flows.sweep import sweep
+from make_data.glossary import GLOSSARY, read_glossary
+from make_data.workbook import build_rows, write_workbook
 from pii_finetune.errors import UserError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -116,6 +119,37 @@ def test_nothing_is_started_for_a_sweep_that_cannot_be(tmp_path, small_workbook,
     assert not MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_experiments(
         filter_string="name = 'pii-finetune'"
     )
+
+
+@pytest.mark.usefixtures("_prefect")
+def test_each_language_gets_a_model_of_its_own_and_one_with_too_few_rows_holds_up_no_other(tmp_path, monkeypatch):
+    rows = build_rows(read_glossary(GLOSSARY))
+    chosen = [
+        row
+        for language, number in {"French": 90, "German": 90, "Italian": 5}.items()
+        for row in random.Random(0).sample([each for each in rows if each[1] == language], number)
+    ]
+    write_workbook(chosen, tmp_path / "three.xlsx")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    settings = UNJUDGED | {"sft.max_steps": 4, "dpo.max_steps": 2, "output_dir": str(tmp_path / "outputs")}
+    results = {
+        result.variant: result
+        for result in sweep("embedded", str(tmp_path / "three.xlsx"), settings, each_language=True)
+    }
+    assert set(results) == {"de", "fr", "it"}
+    assert results["it"].best is None
+    assert "no trial came to its end" in results["it"].reason
+    client = MlflowClient(uri)
+    for name in ("de", "fr"):
+        assert results[name].promoted
+        version = client.get_model_version_by_alias(f"pii-dpo-{name}", "champion")
+        judged = client.get_run(client.get_run(results[name].run.run_id).data.tags["best_run"])
+        assert version.tags["run"] == judged.info.run_id
+        assert judged.data.metrics["num_rows_dataset"] == 90
+    assert {model.name for model in client.search_registered_models()} == {
+        f"pii-{stage}-{name}" for stage in ("sft", "dpo") for name in ("de", "fr")
+    }
 
 
 def test_a_sweep_that_was_killed_goes_on_and_repeats_no_trial(tmp_path, small_workbook):
