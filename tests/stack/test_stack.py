@@ -39,12 +39,14 @@ def load_from_outside(stack, user):
     )
 
 
-def flow_runs(stack):
+def ended_runs(stack):
+    """Return the state of each flow run that is over; what is scheduled comes and goes by itself."""
     code = """
 from prefect.client.orchestration import get_client
 with get_client(sync_client=True) as client:
     for run in client.read_flow_runs():
-        print(run.name, run.state.name)
+        if run.state.is_final():
+            print(run.name, run.state.name)
 """
     done = subprocess.run(
         [sys.executable, "-c", code], env=stack.environment("reader"), capture_output=True, text=True, check=True
@@ -67,10 +69,11 @@ def test_a_workbook_goes_in_and_the_model_in_production_loads_outside(trained):
 
 
 def test_all_is_there_after_down_and_up(trained):
-    before = flow_runs(trained)
+    before = ended_runs(trained)
+    assert "Completed" in before.values()
     trained.down()
     trained.up()
-    assert flow_runs(trained) == before
+    assert before.items() <= ended_runs(trained).items()
     assert load_from_outside(trained, "reader").returncode == 0
 
 
