@@ -144,7 +144,7 @@ class Study:
 
 
 def _open(journal: Path, pruner: optuna.pruners.BasePruner) -> optuna.Study:
-    """Open the journal; one that cannot be read is put aside, for trials repeat while their finished stages are kept."""
+    """Open the journal; one that cannot be read is put aside: trials are repeated, their finished stages are kept."""
     # Whoever left a lock is dead, or another process would hold the folder; Optuna would wait 30 s to find out.
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
     try:

@@ -19,7 +19,12 @@ def test_without_anything_to_try_there_is_one_trial_as_the_profile_has_it():
 
 
 def test_a_range_is_of_whole_numbers_where_the_setting_is():
-    ranges = {"lora.r": [4, 64, "log"], "seed": [1.0, 9.0], "sft.learning_rate": [1e-4, 1e-2], "sft.weight_decay": [0, 1]}
+    ranges = {
+        "lora.r": [4, 64, "log"],
+        "seed": [1.0, 9.0],
+        "sft.learning_rate": [1e-4, 1e-2],
+        "sft.weight_decay": [0, 1],
+    }
     space = build_space(embedded(), {}, ranges, 5)
     assert space.ranges["lora.r"] == Range(4, 64, log=True, is_whole=True)
     assert {path for path, each in space.ranges.items() if each.is_whole} == {"lora.r", "seed"}

@@ -127,7 +127,9 @@ def test_a_grid_that_was_cut_off_while_it_was_written_down_is_completed(journal)
     assert [row.number for row in of_ranks(4, 8, 16).rows()] == [0, 1, 2]
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-7], lambda data: b"\x00garbage\n" + data, lambda _: b"[1]\n{}\n"])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-7], lambda data: b"\x00garbage\n" + data, lambda _: b"[1]\n{}\n"]
+)
 def test_a_damaged_journal_is_put_aside_and_trials_begin_anew(journal, damage):
     play(grid(journal), lambda _: 0.5)
     journal.write_bytes(damage(journal.read_bytes()))
@@ -156,9 +158,10 @@ def test_a_trial_that_was_begun_as_the_process_died_has_all_its_settings(journal
 
     study = grid(journal)
     original = JournalStorage.set_trial_param
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(JournalStorage, "set_trial_param", dies)
-        study.next()
+        with pytest.raises(KeyboardInterrupt):
+            study.next()
     again = grid(journal)
     number = again.next()
     assert number == 0
