@@ -19,7 +19,7 @@ _MOST_TRIALS = 10_000
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`, both included; whole ones if the setting is one, on a logarithmic scale if `log`."""
+    """Numbers from `low` to `high`, both included; whole ones if the setting is; on a logarithmic scale if `log`."""
 
     low: float
     high: float
