@@ -78,7 +78,7 @@ def parse_variants(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return `["hr:data.workbook=hr.xlsx"]` as {"hr": {"data.workbook": "hr.xlsx"}}.
 
     Raises:
-        BadConfigError: an assignment is not NAME:PATH=VALUE.
+        BadConfigError: an assignment is not NAME:PATH=VALUE, or gives a variant a setting twice.
     """
     variants: dict[str, dict[str, Any]] = {}
     for assignment in assignments:
@@ -87,7 +87,14 @@ def parse_variants(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
             raise BadConfigError(
                 f"--each {assignment!r} is not NAME:PATH=VALUE; write e.g. --each hr:data.workbook=hr.xlsx"
             )
-        variants.setdefault(name.strip(), {}).update(parse_assignments([setting]))
+        [(path, value)] = parse_assignments([setting]).items()
+        own = variants.setdefault(name.strip(), {})
+        if path in own:
+            raise BadConfigError(
+                f"--each {assignment!r}: {name.strip()} has {path} = {own[path]!r} already; give it once, or another "
+                "name, for each name is one model"
+            )
+        own[path] = value
     return variants
 
 

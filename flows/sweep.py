@@ -4,12 +4,12 @@ from contextlib import ExitStack
 from typing import Any, Literal, cast
 
 from prefect import flow
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import CancelledRun, TerminationSignal
 from prefect.states import Cancelled
 
 from flows.finetune import finetune
 from flows.trial import train_trial
-from pii_finetune.errors import TrainingStoppedError
+from pii_finetune.errors import PiiFinetuneError, TrainingStoppedError
 from pii_finetune.hub_dataset import absolute_source
 from pii_finetune.lost_reader import outlive_readers
 from pii_finetune.quiet import quiet_libraries
@@ -83,18 +83,30 @@ def sweep(
 def _sweep(plan: SweepPlan, where: str, at_once: int) -> list[SweepResult]:
     start = trials_here(plan, train_trial) if where == "here" else trials_on_pool(plan)
     results: list[SweepResult] = []
+    unjudged: list[PiiFinetuneError] = []
     with ExitStack() as stack:
         opened = [stack.enter_context(open_sweep(plan, number)) for number in range(len(plan.variants))]
         drive([each for each, _ in opened], start, at_once, wait_a_little)
         for each, run in opened:
             best = compare_trials(each, run)
-            judged = None if best is None else _judge(plan, each, dict(best.settings), where)
+            try:
+                judged = None if best is None else _judge(plan, each, dict(best.settings), where)
+            except TrainingStoppedError:
+                raise
+            except PiiFinetuneError as error:  # the other variants are judged all the same
+                unjudged.append(error)
+                continue
             results.append(note_result(each, run, best, judged))
+        if unjudged:
+            raise unjudged[0]
     return results
 
 
 def _judge(plan: SweepPlan, each: OpenSweep, settings: dict[str, Any], where: str) -> str:
     if where == "work-pool":
         return judge_on_pool(plan, each, settings)
-    run, *_ = finetune(plan.profile, plan.data, {**each.overrides, **settings})
+    try:
+        run, *_ = finetune(plan.profile, plan.data, {**each.overrides, **settings})
+    except CancelledRun as stopped:  # the signal that reached it was meant for the sweep
+        raise TrainingStoppedError("stopped by SIGTERM; the same sweep goes on from what is finished") from stopped
     return run.run_id

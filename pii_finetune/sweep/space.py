@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -14,21 +14,17 @@ from pii_finetune.overrides import apply_overrides
 # Trials are compared by their F1 on one validation split, so all must have the same rows; and what judges or reports a
 # model teaches it nothing.
 _SWEPT = ("seed", "base.", "lora.", "trainer", "fused.", "sft.", "dpo.")
-_MOST_COMBINATIONS = 10_000
+_MOST_TRIALS = 10_000
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`, both included; whole ones where both ends are, on a logarithmic scale if `log`."""
+    """Numbers from `low` to `high`, both included; whole ones if the setting is; on a logarithmic scale if `log`."""
 
     low: float
     high: float
     log: bool = False
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether only whole numbers are meant."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
+    is_whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,8 +58,9 @@ def build_space(config: RunConfig, grid: Mapping[str, Any], ranges: Mapping[str,
     if both := sorted(set(grid) & set(ranges)):
         raise BadConfigError(f"{', '.join(both)}: has a grid and a range; give one of them")
     wanted = {path: _values(path, values) for path, values in grid.items()}
-    bounds = {path: _range(path, given) for path, given in ranges.items()}
-    _require_valid(config, wanted, bounds)
+    ends = {path: _range(path, given) for path, given in ranges.items()}
+    _require_valid(config, wanted, ends)
+    bounds = {path: replace(each, is_whole=_is_whole(config, path)) for path, each in ends.items()}
     num_combinations = math.prod(len(values) for values in wanted.values())
     if bounds and num_trials is None:
         raise BadConfigError("a range has no end of values: say with num_trials (--trials) how many to draw")
@@ -74,9 +71,11 @@ def build_space(config: RunConfig, grid: Mapping[str, Any], ranges: Mapping[str,
         )
     if num_trials is not None and num_trials < 1:
         raise BadConfigError(f"num_trials = {num_trials}: must be at least 1")
-    if num_combinations > _MOST_COMBINATIONS:
+    if num_trials is not None and num_trials > _MOST_TRIALS:
+        raise BadConfigError(f"num_trials = {num_trials}: {_MOST_TRIALS:,} is the most; give a smaller number")
+    if num_combinations > _MOST_TRIALS:
         raise BadConfigError(
-            f"the grid has {num_combinations:,} combinations, and {_MOST_COMBINATIONS:,} is the most; give ranges and "
+            f"the grid has {num_combinations:,} combinations, and {_MOST_TRIALS:,} is the most; give ranges and "
             "num_trials instead"
         )
     return Space(wanted, bounds, num_trials if num_trials is not None else num_combinations)
@@ -86,11 +85,13 @@ def parse_grid(assignments: Sequence[str]) -> dict[str, Any]:
     """Return `["lora.r=8,16"]` as {"lora.r": [8, 16]}; a value is JSON, or else plain text, and may be a JSON list.
 
     Raises:
-        BadConfigError: an assignment is not PATH=VALUE,VALUE.
+        BadConfigError: an assignment is not PATH=VALUE,VALUE, or a setting is there twice.
     """
     grid: dict[str, Any] = {}
     for assignment in assignments:
         path, text = _halves("--grid", assignment, "sft.learning_rate=1e-3,2e-3")
+        if path in grid:
+            raise BadConfigError(f"--grid {path} is given twice; write all its values in one, e.g. --grid lora.r=8,16")
         try:
             grid[path] = json.loads(f"[{text}]")
         except json.JSONDecodeError:
@@ -102,11 +103,13 @@ def parse_ranges(assignments: Sequence[str]) -> dict[str, Any]:
     """Return `["sft.learning_rate=1e-4:1e-2:log"]` as {"sft.learning_rate": [0.0001, 0.01, "log"]}.
 
     Raises:
-        BadConfigError: an assignment is not PATH=LOW:HIGH or PATH=LOW:HIGH:log.
+        BadConfigError: an assignment is not PATH=LOW:HIGH or PATH=LOW:HIGH:log, or a setting is there twice.
     """
     ranges: dict[str, Any] = {}
     for assignment in assignments:
         path, text = _halves("--range", assignment, "sft.learning_rate=1e-4:1e-2:log")
+        if path in ranges:
+            raise BadConfigError(f"--range {path} is given twice; give one range of it")
         ranges[path] = [_parsed(part.strip()) for part in text.split(":")]
     return ranges
 
@@ -165,8 +168,15 @@ def _range(path: str, given: Any) -> Range:
 def _require_valid(config: RunConfig, grid: Mapping[str, Sequence[Any]], ranges: Mapping[str, Range]) -> None:
     # One at a time: settings that do not go together make a trial that fails, and the others go on.
     for path, values in grid.items():
-        for value in values:
-            apply_overrides(config, {path: value})
+        made = [apply_overrides(config, {path: value}) for value in values]
+        if any(each in made[:at] for at, each in enumerate(made)):
+            raise BadConfigError(f"grid of {path} = {values!r}: has a value twice, written differently; give each once")
     for path, bounds in ranges.items():
         for end in (bounds.low, bounds.high):
             apply_overrides(config, {path: end})
+
+
+def _is_whole(config: RunConfig, path: str) -> bool:
+    section, _, name = path.rpartition(".")
+    owner = getattr(config, section) if section else config
+    return type(owner).model_fields[name].annotation is int

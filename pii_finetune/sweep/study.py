@@ -64,10 +64,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         journal.parent.mkdir(parents=True, exist_ok=True)
         pruner = optuna.pruners.MedianPruner(n_startup_trials=NUM_UNPRUNED) if pruning else optuna.pruners.NopPruner()
-        storage = JournalStorage(JournalFileBackend(str(journal)))
-        self._study = optuna.create_study(
-            study_name="sweep", storage=storage, direction="maximize", pruner=pruner, load_if_exists=True
-        )
+        self._study = _open(journal, pruner)
         # Another seed each time the journal is opened, or what was drawn first would be drawn again.
         drawn = len(self._study.trials)
         self._study.sampler = optuna.samplers.TPESampler(seed=(seed + drawn) % 2**32, constant_liar=True)
@@ -76,6 +73,8 @@ class Study:
             for combination in space.combinations()[drawn:]:
                 self._study.enqueue_trial({path: _encode(value) for path, value in combination.items()})
         self._left = [each.number for each in self._study.get_trials(states=[TrialState.RUNNING])]
+        for number in self._left:
+            self._complete(number)
 
     def next(self) -> int | None:
         """Return the number of a trial to start: one that a process left running, then a new one; None: all are."""
@@ -134,8 +133,40 @@ class Study:
         done = [row for row in self.rows() if row.state == "done"]
         return max(done, key=lambda row: (row.f1, -row.number), default=None)
 
+    def _complete(self, number: int) -> None:
+        """Choose what a process that died between the trial's begin and its last setting had not chosen yet."""
+        trial = optuna.Trial(self._study, self._frozen(number)._trial_id)  # noqa: SLF001
+        for path, distribution in self._distributions.items():
+            trial._suggest(path, distribution)  # noqa: SLF001 # what is chosen or enqueued already stays
+
     def _frozen(self, number: int) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[number]
+
+
+def _open(journal: Path, pruner: optuna.pruners.BasePruner) -> optuna.Study:
+    """Open the journal; one that cannot be read is put aside: trials are repeated, their finished stages are kept."""
+    # Whoever left a lock is dead, or another process would hold the folder; Optuna would wait 30 s to find out.
+    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
+    try:
+        return _create(journal, pruner)
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:  # as its replay meets it
+        damaged = journal.with_name(f"{journal.name}.damaged")
+        journal.replace(damaged)
+        _LOGGER.warning("%s cannot be read (%s): put aside as %s, its trials begin anew", journal, error, damaged.name)
+        return _create(journal, pruner)
+
+
+def _create(journal: Path, pruner: optuna.pruners.BasePruner) -> optuna.Study:
+    content = journal.read_bytes() if journal.exists() else b""
+    if content and not content.endswith(b"\n"):
+        raise ValueError("its last line is cut off")  # Optuna would write on in that line
+    return optuna.create_study(
+        study_name="sweep",
+        storage=JournalStorage(JournalFileBackend(str(journal))),
+        direction="maximize",
+        pruner=pruner,
+        load_if_exists=True,
+    )
 
 
 def _distributions(space: Space) -> dict[str, BaseDistribution]:

@@ -35,6 +35,12 @@ def plan_variants(
     """
     if variants and each_language:
         raise BadConfigError("variants and each_language are both given; give one of them")
+    if (variants or each_language) and "variant" in overrides:
+        raise BadConfigError(
+            f"variant = {overrides['variant']!r}: several models are to be made, each with its own name; leave it out"
+        )
+    if twice := [name for name, own in variants.items() if "variant" in own]:
+        raise BadConfigError(f"variant of {', '.join(twice)}: is its name already; leave the setting out")
     if each_language:
         languages = {record.language for record in read_rows(build_config(profile, data, overrides)).records}
         named = {_name(each): {"data.languages": [each]} for each in sorted(languages)}

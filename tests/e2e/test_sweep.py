@@ -152,6 +152,20 @@ def test_each_language_gets_a_model_of_its_own_and_one_with_too_few_rows_holds_u
     }
 
 
+@pytest.mark.usefixtures("_prefect")
+def test_a_variant_that_cannot_be_judged_fails_the_sweep_after_the_others_are_promoted(
+    tmp_path, small_workbook, monkeypatch
+):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    settings = UNJUDGED | {"sft.max_steps": 4, "dpo.max_steps": 2, "output_dir": str(tmp_path / "outputs")}
+    (tmp_path / "unseen.xlsx").write_bytes(b"no workbook")
+    variants = {"a": {"data.unseen": str(tmp_path / "unseen.xlsx")}, "b": {"seed": 1}}
+    with pytest.raises(UserError, match=r"unseen\.xlsx"):
+        sweep("embedded", str(small_workbook), settings, variants=variants)
+    assert {model.name for model in MlflowClient(uri).search_registered_models()} == {"pii-dpo-b", "pii-sft-b"}
+
+
 def test_a_sweep_that_was_killed_goes_on_and_repeats_no_trial(tmp_path, small_workbook):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "PREFECT_HOME": str(tmp_path / "prefect")}

@@ -18,11 +18,16 @@ def test_without_anything_to_try_there_is_one_trial_as_the_profile_has_it():
     assert (space.num_trials, space.combinations()) == (1, [{}])
 
 
-def test_a_range_is_of_whole_numbers_where_both_ends_are():
-    space = build_space(embedded(), {}, {"lora.r": [4, 64, "log"], "sft.learning_rate": [1e-4, 1e-2]}, 5)
-    assert space.ranges["lora.r"] == Range(4, 64, log=True)
-    assert space.ranges["lora.r"].is_whole
-    assert not space.ranges["sft.learning_rate"].is_whole
+def test_a_range_is_of_whole_numbers_where_the_setting_is():
+    ranges = {
+        "lora.r": [4, 64, "log"],
+        "seed": [1.0, 9.0],
+        "sft.learning_rate": [1e-4, 1e-2],
+        "sft.weight_decay": [0, 1],
+    }
+    space = build_space(embedded(), {}, ranges, 5)
+    assert space.ranges["lora.r"] == Range(4, 64, log=True, is_whole=True)
+    assert {path for path, each in space.ranges.items() if each.is_whole} == {"lora.r", "seed"}
     assert space.num_trials == 5
 
 
@@ -35,6 +40,8 @@ def test_a_range_is_of_whole_numbers_where_both_ends_are():
         ({"lora.r": 8}, {}, None, "must be a list"),
         ({"lora.r": []}, {}, None, "at least one"),
         ({"lora.r": [8, 8]}, {}, None, "twice"),
+        ({"lora.r": [8, 8.0]}, {}, None, "twice"),
+        ({"lora.r": [8, "8"]}, {}, None, "twice"),
         ({"gate.minimum_f1": [0.1, 0.2]}, {}, None, "teaches a model nothing"),
         ({"data.seed": [1, 2]}, {}, None, "variants"),
         ({"lora.r": [8]}, {"lora.r": [4, 8]}, 3, "a grid and a range"),
@@ -47,6 +54,7 @@ def test_a_range_is_of_whole_numbers_where_both_ends_are():
         ({}, {"sft.learning_rate": [1e-4, float("inf")]}, 3, "numbers"),
         ({}, {"sft.learning_rate": [1e-4, 1e-2]}, None, "--trials"),
         ({}, {"sft.learning_rate": [1e-4, 1e-2]}, 0, "at least 1"),
+        ({}, {"sft.learning_rate": [1e-4, 1e-2]}, 10**20, "10,000"),
         ({"lora.r": [8, 16]}, {}, 1, "a grid is tried whole"),
         ({"lora.r": [*range(1, 200)], "seed": [*range(100)]}, {}, None, "19,900"),
     ],
@@ -73,3 +81,15 @@ def test_what_is_no_assignment_is_told(text):
     for parse in (parse_grid, parse_ranges):
         with pytest.raises(BadConfigError, match="is not PATH=VALUES"):
             parse([text])
+
+
+@pytest.mark.parametrize(
+    ("parse", "assignments"),
+    [
+        (parse_grid, ["lora.r=8", "lora.r=16"]),
+        (parse_ranges, ["lora.r=4:8", "lora.r=16:32"]),
+    ],
+)
+def test_a_setting_that_is_given_twice_is_refused(parse, assignments):
+    with pytest.raises(BadConfigError, match=r"lora\.r.*twice"):
+        parse(assignments)

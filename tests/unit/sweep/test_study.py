@@ -1,4 +1,7 @@
+import time
+
 import pytest
+from optuna.storages import JournalStorage
 
 from pii_finetune.profiles import embedded
 from pii_finetune.sweep.space import build_space
@@ -122,3 +125,44 @@ def test_a_grid_that_was_cut_off_while_it_was_written_down_is_completed(journal)
 
     assert len(of_ranks(4, 8).rows()) == 2
     assert [row.number for row in of_ranks(4, 8, 16).rows()] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-7], lambda data: b"\x00garbage\n" + data, lambda _: b"[1]\n{}\n"]
+)
+def test_a_damaged_journal_is_put_aside_and_trials_begin_anew(journal, damage):
+    play(grid(journal), lambda _: 0.5)
+    journal.write_bytes(damage(journal.read_bytes()))
+    assert len(play(grid(journal), lambda _: 0.5)) == len(GRID["lora.r"])
+    assert grid(journal).next() is None
+    assert journal.with_name("trials.journal.damaged").exists()
+
+
+def test_a_lock_that_a_killed_process_left_is_not_waited_for(journal):
+    grid(journal)
+    journal.with_name("trials.journal.lock").symlink_to(journal)
+    begun = time.monotonic()
+    grid(journal).next()
+    assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("num_noted", [0, 1])
+def test_a_trial_that_was_begun_as_the_process_died_has_all_its_settings(journal, num_noted, monkeypatch):
+    noted = []
+
+    def dies(self, *args, **kwargs):
+        if len(noted) == num_noted:
+            raise KeyboardInterrupt
+        noted.append(args)
+        return original(self, *args, **kwargs)
+
+    study = grid(journal)
+    original = JournalStorage.set_trial_param
+    with monkeypatch.context() as patch:
+        patch.setattr(JournalStorage, "set_trial_param", dies)
+        with pytest.raises(KeyboardInterrupt):
+            study.next()
+    again = grid(journal)
+    number = again.next()
+    assert number == 0
+    assert again.settings(number) == {"lora.r": 4, "lora.target_modules": ["q_proj", "v_proj"]}
