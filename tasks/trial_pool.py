@@ -79,7 +79,7 @@ class _OnPool:
         }
         self._sweep, self._number = sweep, number
         self._is_stopped, self._num_crashes = False, 0
-        self._flow_run = _of_before(self._tag) or self._start()
+        self._flow_run = _of_before(self._tag, self._parameters) or self._start()
 
     def checks(self) -> Mapping[int, float]:
         found = find_trial(self._sweep.run_id, self._number)
@@ -151,12 +151,16 @@ def judge_on_pool(plan: SweepPlan, sweep: OpenSweep, settings: Mapping[str, Any]
     return patiently(client.search_runs, [experiment], f"tags.prefect_flow_run_id = '{ended.id}'")[0].info.run_id
 
 
-def _of_before(tag: str) -> FlowRun | None:
-    """Return the run of this tag that goes on, or came to its end."""
+def _of_before(tag: str, parameters: Mapping[str, Any]) -> FlowRun | None:
+    """Return the run of this tag and these settings that goes on, or came to its end.
+
+    After a lost journal a number may stand for other settings.
+    """
     with get_client(sync_client=True) as client:
         found = client.read_flow_runs(
             flow_run_filter=FlowRunFilter.model_validate({"tags": {"all_": [tag]}}),
             sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         )
-    alive = [run for run in found if run.state_type == StateType.COMPLETED or not (run.state and run.state.is_final())]
-    return alive[0] if alive else None
+    useless = (StateType.CANCELLING, StateType.CANCELLED, StateType.FAILED, StateType.CRASHED)
+    same = [run for run in found if run.parameters.get("overrides") == parameters["overrides"]]
+    return next((run for run in same if run.state_type not in useless), None)
