@@ -14,6 +14,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.data.dataset import Dataset
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -224,8 +225,17 @@ def log_datasets(source: Path, fingerprint: str, sides: Mapping[str, Sequence[Re
             [(r.label, r.language, r.answer) for r in records], columns=["label", "language", "sensitive"]
         )
         dataset = from_pandas(rows, source=str(source), targets="sensitive", name=f"{source.stem}-{context}")
-        patiently(mlflow.log_input, dataset, context=context)
+        patiently(_log_input, dataset, context)
         log_numbers({f"num_rows_{context}": len(records)})
+
+
+def _log_input(dataset: Dataset, context: str) -> None:
+    try:
+        mlflow.log_input(dataset, context=context)
+    except MlflowException as error:
+        if "INSERT INTO datasets" not in str(error):
+            raise
+        mlflow.log_input(dataset, context=context)  # another run made it since MLflow looked whether it is there
 
 
 def _experiment(client: MlflowClient, name: str) -> str:
