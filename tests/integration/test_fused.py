@@ -61,7 +61,7 @@ def test_losses_gradient_norms_and_figures_are_those_of_trl(train, stage, settin
     assert len(steps[0]) == len(steps[1]) == 4
     for expected, found in zip(*steps, strict=True):
         assert found.keys() == expected.keys()
-        # float32 keeps 1.2e-7 of a number; sums of other order differ by as much as 1.7e-6 of the loss, by the processor.
+        # float32 keeps 1.2e-7 of a number; in sums of other order the loss was 1.7e-6 of itself apart on one processor.
         assert found["loss"] == pytest.approx(expected["loss"], rel=5e-6, abs=1e-6), (found, expected)
         for name in expected.keys() - {"loss", "rewards/accuracies"}:  # equal rewards, at the start, tie by rounding
             assert found[name] == pytest.approx(expected[name], rel=2e-5, abs=2e-5), name
