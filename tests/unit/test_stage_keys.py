@@ -44,7 +44,7 @@ def test_every_setting_is_in_the_keys_of_the_stages_it_matters_to(path):
         assert differ == {"evaluate"}
     else:
         assert differ == {"sft", "dpo", "evaluate"}
-    assert run_key(embedded(), "") != run_key(changed(embedded(), path), "")
+    assert run_key(embedded(), "", {}) != run_key(changed(embedded(), path), "", {})
 
 
 def test_other_rows_and_another_model_in_production_are_other_keys():
@@ -57,3 +57,8 @@ def test_other_rows_and_another_model_in_production_are_other_keys():
     other_test = keys(embedded(), Splits(RECORDS[:5], RECORDS[5:7], RECORDS[8:]))
     assert other_test["sft"] == before["sft"]
     assert other_test["evaluate"] != before["evaluate"]
+
+
+def test_a_trial_of_a_sweep_is_another_run_than_an_ordinary_one_with_the_same_settings():
+    keys_of_runs = {run_key(embedded(), "", tags) for tags in ({}, {"trial": "0"}, {"trial": "1"})}
+    assert len(keys_of_runs) == 3
